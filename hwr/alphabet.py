@@ -1,0 +1,45 @@
+"""The classes of a data set: which characters there are, in which order, and which fold together."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.errors import DataError
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Class names in label order.
+
+    Attributes:
+        names: One name per class; the index of a name is its label.
+    """
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of(cls, labels: Iterable[str]) -> "Alphabet":
+        """The distinct labels in the order that scikit-learn's LabelEncoder gives them."""
+        return cls(tuple(sorted(set(labels))))
+
+    def encode(self, labels: Sequence[str]) -> NDArray[np.int64]:
+        """Class indices of the labels, shape (N,).
+
+        Raises:
+            DataError: A label is no class; the message names the first five.
+        """
+        index = {name: number for number, name in enumerate(self.names)}
+        unknown = [label for label in dict.fromkeys(labels) if label not in index]
+        if unknown:
+            raise DataError(f"no class of this alphabet: {', '.join(map(repr, unknown[:5]))}")
+        return np.array([index[label] for label in labels], dtype=np.int64)
+
+    def fold(self) -> NDArray[np.int64]:
+        """For each class the first class that differs from it in case only, shape (C,)."""
+        first: dict[str, int] = {}
+        return np.array([first.setdefault(name.casefold(), i) for i, name in enumerate(self.names)])

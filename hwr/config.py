@@ -1,0 +1,377 @@
+"""The settings: a dataclass for every group of conf/, composed by Hydra, checked across fields.
+
+The values stand in conf/ alone; here are their names, types and ranges. Imports nothing heavy.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hwr.errors import ConfigError
+
+PREPROCESSINGS = ("notebook",)
+MONITORS = tuple(f"val/{name}" for name in ("loss", "acc", "acc_nocase", "top3"))
+
+
+def config_dir() -> Path:
+    """The folder conf/: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+@dataclass
+class DataConfig:
+    """What every data set has.
+
+    Attributes:
+        name: What the table of runs calls it.
+        preprocessing: How a picture becomes an array: one of `PREPROCESSINGS`.
+        batch_size: Pictures in a training batch, at least 1.
+        cache: Folder in which arrays are kept.
+    """
+
+    name: str
+    preprocessing: str
+    batch_size: int
+    cache: str
+
+
+@dataclass
+class EnglishConfig(DataConfig):
+    """A folder of pictures with a table `image,label`.
+
+    Attributes:
+        root: The folder.
+        csv: Name of the table in it.
+    """
+
+    root: str
+    csv: str
+
+
+@dataclass
+class SyntheticConfig(DataConfig):
+    """The built-in pen.
+
+    Attributes:
+        writers: People who draw every character once, 1 to 999.
+        seed: Seed of the pen, at least 0.
+    """
+
+    writers: int
+    seed: int
+
+
+@dataclass
+class SplitConfig:
+    """What every split has.
+
+    Attributes:
+        name: What the table of runs calls it.
+        seed: Seed of the shuffle, at least 0.
+        val_size: Share of the training pictures (of the training writers for `writer`) that is
+            cut off for validation, 0 to below 1.
+        val_is_test: Validate on the test split; nothing may then be chosen by validation.
+    """
+
+    name: str
+    seed: int
+    val_size: float
+    val_is_test: bool
+
+
+@dataclass
+class StratifiedConfig(SplitConfig):
+    """A random share of every class is tested; `test_size` is that share, above 0, below 1."""
+
+    test_size: float
+
+
+@dataclass
+class FoldConfig(SplitConfig):
+    """What cuts into folds: `fold` (from 0) of `folds` (at least 2) is tested."""
+
+    folds: int
+    fold: int
+
+
+@dataclass
+class KFoldConfig(FoldConfig):
+    """Stratified folds over the pictures."""
+
+
+@dataclass
+class WriterConfig(FoldConfig):
+    """Folds over the writers: nobody is on both sides."""
+
+
+@dataclass
+class ModelConfig:
+    """What every network has.
+
+    Attributes:
+        name: What the table of runs calls it.
+        lr: Learning rate, above 0.
+    """
+
+    name: str
+    lr: float
+
+
+@dataclass
+class MLPConfig(ModelConfig):
+    """One hidden layer of `hidden` sigmoid units, at least 1."""
+
+    hidden: int
+
+
+@dataclass
+class CNNConfig(ModelConfig):
+    """Two convolutional blocks.
+
+    Attributes:
+        conv_dropout: Share of values dropped behind each block, 0 to below 1.
+        dense_dropout: Share of values dropped before the last layer, 0 to below 1.
+    """
+
+    conv_dropout: float
+    dense_dropout: float
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`."""
+
+    max_epochs: int
+    accelerator: str
+    devices: int
+    precision: str
+    deterministic: str
+
+
+@dataclass
+class RunConfig:
+    """What networks and forest share.
+
+    Attributes:
+        data: The data set.
+        split: How it is cut into training, validation and test pictures.
+        seed: Makes a run repeatable, 0 to 2**32 - 1.
+    """
+
+    data: DataConfig
+    split: SplitConfig
+    seed: int
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Settings of hwr-train.
+
+    Attributes:
+        model: The network.
+        trainer: How it is fitted.
+        monitor: Validation figure whose best epoch is reported, one of `MONITORS`; None: the last.
+        ckpt: Checkpoint to go on from.
+    """
+
+    model: ModelConfig
+    trainer: TrainerConfig
+    monitor: str | None
+    ckpt: str | None
+
+
+@dataclass
+class ForestConfig(RunConfig):
+    """Settings of hwr-forest.
+
+    Attributes:
+        n_estimators: Number of trees, at least 1.
+        n_jobs: Processor cores for the fit, -1: all.
+    """
+
+    n_estimators: int
+    n_jobs: int
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "": {"train": TrainConfig, "forest": ForestConfig},
+    "data": {"english": EnglishConfig, "synthetic": SyntheticConfig},
+    "split": {"stratified": StratifiedConfig, "kfold": KFoldConfig, "writer": WriterConfig},
+    "model": {"mlp": MLPConfig, "cnn": CNNConfig},
+}
+for _nodes in SCHEMAS.values():
+    for _name, _node in _nodes.items():
+        # Beneath hydra/, so that help and errors don't offer the schemas as choices.
+        ConfigStore.instance().store(group="hydra/schema", name=_name, node=_node)
+
+
+def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
+    """The settings as a command would see them.
+
+    Args:
+        overrides: As on the command line, such as `["experiment=notebook_cnn", "seed=1"]`.
+        config_name: `"train"` or `"forest"`.
+
+    Returns:
+        A `TrainConfig` or a `ForestConfig`.
+
+    Raises:
+        ConfigError: A setting is unknown, of the wrong type, out of range, or contradictory.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        try:
+            composed = hydra_compose(config_name, list(overrides))
+        except Exception as error:  # Hydra raises many kinds; all of them come from the settings
+            raise ConfigError(_sentence(error, config_name)) from error
+    return resolve(composed)
+
+
+def _sentence(error: Exception, config_name: str) -> str:
+    """What Hydra says in several lines, as one sentence that names the key."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        there = ", ".join(error.options)
+        return f"no {group}={name}, there are {there}{nearest(name, error.options)}"
+    text = str(error)
+    if missing := re.match(r"Could not override '([^']+)'", text):
+        key = missing[1]
+        return f"no such setting: {key}{_hint(key, hydra_compose(config_name))}"
+    where = ""
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        where = text.partition("Error merging override ")[2] or text
+        where, text = f"{where.splitlines()[0]}: ", str(error.__cause__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not re.match(r"See https|(reference|object)_type=", line)]
+    return where + "; ".join(kept)
+
+
+def resolve(composed: DictConfig) -> Any:
+    """The typed settings behind a composed config.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is out of range or contradicts another.
+    """
+    unknown = sorted(_unknown(composed))
+    if unknown:
+        raise ConfigError(f"no such setting: {', '.join(unknown)}{_hint(unknown[0], composed)}")
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError("; ".join(str(error).splitlines()[:2])) from error
+    for problem in _problems(config):
+        raise ConfigError(problem)
+    return config
+
+
+def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that slipped past the schema with `+`, those for Lightning's Trainer aside."""
+    kind = OmegaConf.get_type(node)
+    if kind is TrainerConfig:
+        return
+    known = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
+    for key in node:
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif isinstance(child := node._get_node(key), DictConfig):
+            yield from _unknown(child, f"{prefix}{key}.")
+
+
+def _problems(config: RunConfig) -> Iterator[str]:
+    """What is out of range or contradictory, a sentence each."""
+    data, split = config.data, config.split
+    if not 0 <= config.seed < 2**32:
+        yield f"seed={config.seed} must lie between 0 and {2**32 - 1}"
+    if not 0 <= split.seed < 2**32:
+        yield f"split.seed={split.seed} must lie between 0 and {2**32 - 1}"
+    if data.preprocessing not in PREPROCESSINGS:
+        yield f"data.preprocessing={data.preprocessing} must be one of {', '.join(PREPROCESSINGS)}"
+    if data.batch_size < 1:
+        yield f"data.batch_size={data.batch_size} must be at least 1"
+    if isinstance(data, SyntheticConfig):
+        if not 1 <= data.writers <= 999:
+            yield f"data.writers={data.writers} must lie between 1 and 999"
+        if data.seed < 0:
+            yield f"data.seed={data.seed} must be at least 0"
+    if isinstance(split, StratifiedConfig) and not 0 < split.test_size < 1:
+        yield f"split.test_size={split.test_size} must lie above 0 and below 1"
+    if isinstance(split, FoldConfig):
+        if split.folds < 2:
+            yield f"split.folds={split.folds} must be at least 2"
+        if not 0 <= split.fold < split.folds:
+            yield f"split.fold={split.fold} must lie between 0 and split.folds - 1 = {split.folds - 1}"
+    if not 0 <= split.val_size < 1:
+        yield f"split.val_size={split.val_size} must lie between 0 and below 1"
+    if split.val_is_test and split.val_size > 0:
+        yield (
+            f"split.val_is_test=true leaves nothing to cut, but split.val_size={split.val_size}; "
+            "set one of them to false or 0"
+        )
+    match config:
+        case TrainConfig():
+            yield from _training_problems(config)
+        case ForestConfig():
+            if config.n_estimators < 1:
+                yield f"n_estimators={config.n_estimators} must be at least 1"
+            if config.n_jobs < 1 and config.n_jobs != -1:
+                yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
+
+
+def _training_problems(config: TrainConfig) -> Iterator[str]:
+    model, split, monitor = config.model, config.split, config.monitor
+    if not (model.lr > 0 and math.isfinite(model.lr)):
+        yield f"model.lr={model.lr} must be above 0 and finite"
+    match model:
+        case MLPConfig() if model.hidden < 1:
+            yield f"model.hidden={model.hidden} must be at least 1"
+        case CNNConfig():
+            for name in ("conv_dropout", "dense_dropout"):
+                if not 0 <= getattr(model, name) < 1:
+                    yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"
+    if config.trainer.max_epochs < 1:
+        yield f"trainer.max_epochs={config.trainer.max_epochs} must be at least 1"
+    if config.trainer.devices < 1:
+        yield f"trainer.devices={config.trainer.devices} must be at least 1"
+    if monitor is None:
+        return
+    if monitor not in MONITORS:
+        yield f"monitor={monitor} must be null or one of {', '.join(MONITORS)}"
+    if split.val_is_test:
+        yield (
+            f"monitor={monitor} would choose an epoch on the test split, for split.val_is_test=true;"
+            " set monitor=null, or split.val_is_test=false split.val_size=0.1"
+        )
+    if split.val_size == 0:
+        yield f"monitor={monitor} needs validation pictures, but split.val_size=0; set it to 0.1"
+
+
+def nearest(key: str, known: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean …?` with the known name nearest to this one, or nothing."""
+    near = difflib.get_close_matches(key, list(known), 1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _hint(key: str, composed: DictConfig) -> str:
+    known = [name for name in [*_keys(composed), "experiment"] if name != key]
+    last = key.rpartition(".")[2]
+    return nearest(key, [name for name in known if name.rpartition(".")[2] == last] or known)
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        if isinstance(child := node._get_node(key), DictConfig):
+            yield from _keys(child, f"{prefix}{key}.")

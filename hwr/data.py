@@ -1,0 +1,186 @@
+"""A data set as arrays in memory: read from its files or drawn, once, and then from the cache."""
+
+import hashlib
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from hwr import images, synthetic, table
+from hwr.alphabet import Alphabet
+from hwr.config import DataConfig, EnglishConfig, SyntheticConfig
+from hwr.files import whole
+
+Image = NDArray[np.uint8]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A data set in memory.
+
+    Attributes:
+        files: Name of each picture, N of them, in the one order that splits are drawn in.
+        image: Grey arrays, shape (N, H, W), 0 black to 255 white.
+        label: Class indices, shape (N,).
+        writer: Who drew each picture, shape (N,); None where the file names don't say.
+        alphabet: The classes.
+        fingerprint: SHA-256 of names, labels and pictures, 64 hexadecimal digits.
+    """
+
+    files: tuple[str, ...]
+    image: Image
+    label: NDArray[np.int64]
+    writer: NDArray[np.int64] | None
+    alphabet: Alphabet
+    fingerprint: str
+
+
+def load(config: DataConfig) -> Characters:
+    """The data set that the settings name.
+
+    Raises:
+        DataError: It is missing or broken; every wrong row is named.
+    """
+    match config:
+        case EnglishConfig():
+            files, labels, image, fingerprint = _read(config)
+        case SyntheticConfig():
+            files, labels, image, fingerprint = _draw(config)
+        case _:
+            raise TypeError(f"no reader for {type(config).__name__}")
+    alphabet = Alphabet.of(labels)
+    writers = table.writers_of(files)
+    return Characters(
+        files=files,
+        image=image,
+        label=alphabet.encode(labels),
+        writer=None if writers is None else np.array(writers, dtype=np.int64),
+        alphabet=alphabet,
+        fingerprint=fingerprint,
+    )
+
+
+def _read(config: EnglishConfig) -> tuple[tuple[str, ...], tuple[str, ...], Image, str]:
+    root = Path(config.root).expanduser()
+    rows = table.read_table(root, config.csv)
+    # The key is made of what the files hold, so that no change of a picture goes unnoticed.
+    contents = list(_in_threads(_digest, rows.paths, "checking", "picture"))
+    fingerprint = _hash(zip(rows.files, rows.labels, contents, strict=True))
+    size = images.SIZES[config.preprocessing]
+
+    def decode(row: int) -> Image | str:
+        if rows.paths[row].stat().st_size == 0:
+            return f"{rows.files[row]} has zero bytes"
+        try:
+            with rows.paths[row].open("rb") as file:
+                return images.read(file, config.preprocessing)
+        except Exception as error:  # Pillow raises many kinds for files that are no pictures
+            why = str(error).replace(str(rows.paths[row]), "it").splitlines()
+            return f"{rows.files[row]} cannot be read as a picture ({why[0] if why else error!r})"
+
+    def decode_all() -> Image:
+        image = np.empty((len(rows.files), *size), np.uint8)
+        wrong: list[tuple[int, str]] = []
+        numbers = range(len(rows.files))
+        for row, result in enumerate(_in_threads(decode, numbers, "decoding", "picture")):
+            if isinstance(result, str):
+                wrong.append((rows.rows[row], result))
+            else:
+                image[row] = result
+        table.complain(root / config.csv, wrong)
+        return image
+
+    key = _hash([fingerprint, config.preprocessing, _source(images)])
+    image = _cached(Path(config.cache), key, (len(rows.files), *size), decode_all)
+    return rows.files, rows.labels, image, fingerprint
+
+
+def _draw(config: SyntheticConfig) -> tuple[tuple[str, ...], tuple[str, ...], Image, str]:
+    files, labels = synthetic.table(config.writers)
+    height, width = images.SIZES[config.preprocessing]
+
+    def draw(writer: int) -> Image:
+        pictures = synthetic.pictures(writer, config.seed)
+        return np.stack([images.prepare(picture, config.preprocessing) for picture in pictures])
+
+    def draw_all() -> Image:
+        writers = range(1, config.writers + 1)
+        drawn = np.stack(list(_in_threads(draw, writers, "drawing", "writer")), axis=1)
+        return drawn.reshape(-1, height, width)
+
+    sources = [_source(synthetic), _source(images)]
+    key = _hash([config.writers, config.seed, config.preprocessing, *sources])
+    image = _cached(Path(config.cache), key, (len(files), height, width), draw_all)
+    return files, labels, image, _hash([*files, *labels, image.tobytes()])
+
+
+def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Image]) -> Image:
+    """The array from the cache if it is there and whole, else made and put there.
+
+    Several processes may make it at once: each writes a file of its own, and the last stays.
+    """
+    file = cache.expanduser() / f"{key[:32]}.npz"
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            image: Image = stored["image"]  # the archive's checksum is verified here
+        if image.shape == shape and image.dtype == np.uint8:
+            return image
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # absent or damaged: made anew
+    image = make()
+    try:
+        with whole(file) as beside, beside.open("wb") as stream:
+            np.savez(stream, image=image)
+    except OSError as error:
+        print(f"hwr: going on without a cache: {error.strerror}: {cache}", file=sys.stderr)
+    return image
+
+
+def _in_threads(
+    work: Callable[[T], R], items: Sequence[T], doing: str, unit: str
+) -> Iterator[R]:
+    """The results in order, from all processor cores; Pillow and hashing release the lock.
+
+    A bar appears where standard error is a terminal and the work takes over half a second.
+    """
+    with ThreadPoolExecutor(_cores()) as pool:
+        try:
+            yield from tqdm(
+                pool.map(work, items),
+                total=len(items),
+                desc=doing,
+                unit=unit,
+                delay=0.5,
+                disable=not sys.stderr.isatty(),
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _source(module: object) -> str:
+    """Digest of a module's source: what it made before a change of it is made anew."""
+    return _digest(Path(str(getattr(module, "__file__", ""))))
+
+
+def _hash(parts: Iterable[object]) -> str:
+    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()

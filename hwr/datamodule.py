@@ -1,0 +1,133 @@
+"""The LightningDataModule: batches cut by index from tensors that stay in memory."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from hwr import data, images
+from hwr.alphabet import Alphabet
+from hwr.config import DataConfig, SplitConfig
+from hwr.data import Characters
+from hwr.split import Indices, Split, split
+
+Batch = tuple[Tensor, Tensor]
+EVALUATION_BATCH = 1024
+
+
+class Batches:
+    """Batches of `image` (B, 1, H, W) and `label` (B,), cut from tensors by index.
+
+    Args:
+        image: Shape (N, 1, H, W).
+        label: Shape (N,).
+        batch_size: B; the last batch may be smaller.
+        seed: Shuffles anew every epoch, the same for the same seed and epoch; None: in order.
+    """
+
+    def __init__(
+        self, image: Tensor, label: Tensor, batch_size: int, seed: int | None = None
+    ) -> None:
+        self.image, self.label, self.batch_size, self.seed = image, label, batch_size, seed
+        self.epoch = 0
+
+    batch_sampler = None  # Lightning looks for one wherever there is a sampler
+
+    @property
+    def sampler(self) -> "Batches":
+        """Where Lightning announces the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of this epoch is drawn next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.label) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.seed is None:
+            yield from zip(
+                self.image.split(self.batch_size), self.label.split(self.batch_size), strict=True
+            )
+            return
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.label))
+        for rows in torch.from_numpy(order).split(self.batch_size):
+            yield self.image[rows], self.label[rows]
+
+
+class CharacterData(LightningDataModule):
+    """The pictures of a data set, split, as batches.
+
+    Args:
+        data: Which set, how prepared, and the batch size.
+        split: How it is cut.
+        seed: Order of the training batches.
+    """
+
+    def __init__(self, data: DataConfig, split: SplitConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config, self.split_config, self.seed = data, split, seed
+        self._loaded: tuple[Characters, Split, Tensor, Tensor] | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split, once.
+
+        Raises:
+            DataError: The set is missing, broken, or cannot be split as asked.
+        """
+        if self._loaded is None:
+            chars = data.load(self.config)
+            parts = split(self.split_config, chars.label, chars.writer, chars.alphabet.names)
+            image = torch.from_numpy(images.scale(chars.image)).unsqueeze(1)
+            self._loaded = chars, parts, image, torch.from_numpy(chars.label)
+
+    @property
+    def loaded(self) -> tuple[Characters, Split, Tensor, Tensor]:
+        """The set, its split, all images (N, 1, H, W) from 0 to 1, and all labels (N,)."""
+        self.setup()
+        assert self._loaded is not None
+        return self._loaded
+
+    @property
+    def characters(self) -> Characters:
+        """The set as arrays."""
+        return self.loaded[0]
+
+    @property
+    def label(self) -> Tensor:
+        """Class indices of all pictures, shape (N,)."""
+        return self.loaded[3]
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """The classes."""
+        return self.loaded[0].alphabet
+
+    @property
+    def parts(self) -> Split:
+        """Which pictures are trained on, validated on and tested on."""
+        return self.loaded[1]
+
+    def train_dataloader(self) -> Batches:
+        """Shuffled training batches."""
+        return self._batches(self.parts.train, self.config.batch_size, self.seed)
+
+    def val_dataloader(self) -> Batches | list[Batches]:
+        """Validation batches, none where the split has no validation part."""
+        return self.evaluation(self.parts.val) if len(self.parts.val) else []
+
+    def test_dataloader(self) -> Batches:
+        """Test batches."""
+        return self.evaluation(self.parts.test)
+
+    def evaluation(self, rows: Indices) -> Batches:
+        """The pictures of these rows, in order, in large batches."""
+        return self._batches(rows, EVALUATION_BATCH)
+
+    def _batches(self, rows: Indices, batch_size: int, seed: int | None = None) -> Batches:
+        _, _, image, label = self.loaded
+        index = torch.from_numpy(rows)
+        return Batches(image[index], label[index], batch_size, seed)

@@ -1,0 +1,17 @@
+"""Mistakes of a user: each is one sentence that says what is wrong, where, and what to do."""
+
+
+class UserError(Exception):
+    """A mistake that the commands print as one sentence, without a traceback."""
+
+
+class ConfigError(UserError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class DataError(UserError):
+    """The data set is missing, broken, or cannot be split as asked."""
+
+
+class RunError(UserError):
+    """A checkpoint or a run folder is not what it should be."""

@@ -1,0 +1,78 @@
+"""What the networks share: loss, metrics, steps, and what a checkpoint says of itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hwr.alphabet import Alphabet
+from hwr.metrics import accuracies
+
+
+class CharacterClassifier(LightningModule):
+    """A network from `image` (N, 1, H, W) of grey values from 0 to 1 to `logits` (N, C).
+
+    Subclasses call `save_hyperparameters(logger=False)`, so that a checkpoint holds all of these.
+
+    Args:
+        alphabet: Class names in label order, C of them.
+        size: Height and width of a picture.
+        preprocessing: How a picture becomes an array; a checkpoint carries it.
+    """
+
+    def __init__(self, alphabet: Sequence[str], size: Sequence[int], preprocessing: str) -> None:
+        super().__init__()
+        self.alphabet = Alphabet(tuple(alphabet))
+        self.train_metrics, self.val_metrics = accuracies(self.alphabet), accuracies(self.alphabet)
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The mean cross-entropy of a batch."""
+        image, label = batch
+        logits = self(image)
+        self._seen.append((logits.detach(), label))
+        return functional.cross_entropy(logits, label)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Keep the logits for the end of the epoch."""
+        image, label = batch
+        self._validated.append((self(image), label))
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logits, shape (N, C)."""
+        logits: Tensor = self(batch[0])
+        return logits
+
+    # Metrics are computed once an epoch over all its logits: the same figures as after every
+    # batch, for a fraction of the time that 80 updates of a small network would take.
+
+    def on_train_epoch_end(self) -> None:
+        """Log the running figures of the epoch, dropout on, as Keras does."""
+        self._log("train", self._seen, self.train_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of the validation pictures."""
+        self._log("val", self._validated, self.val_metrics)
+
+    def _log(self, part: str, seen: list[tuple[Tensor, Tensor]], metrics: Any) -> None:
+        logits, label = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        seen.clear()
+        figures = {"loss": functional.cross_entropy(logits, label), **metrics(logits, label)}
+        metrics.reset()
+        self.log_dict({f"{part}/{name}": figure for name, figure in figures.items()}, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the network: Lightning's checkpoints don't."""
+        checkpoint["model"] = type(self).__name__.lower()
+
+
+def keras_initialise(module: nn.Module) -> None:
+    """Kernels Glorot uniform, biases zero: what Keras starts from (X. Glorot, 2010)."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

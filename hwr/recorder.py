@@ -1,0 +1,154 @@
+"""Lightning callbacks: the curves and checkpoints of a run, and a progress bar."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from hwr import tensorboard
+from hwr.files import whole
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; the old one stays whole until the new one is."""
+        with whole(Path(path)) as beside:
+            torch.save(checkpoint, beside)
+
+
+class Recorder(Checkpoint):
+    """After every epoch: a point of each curve, and `checkpoints/last.ckpt`.
+
+    The curves travel in the checkpoint, so a resumed run has them whole, in any folder.
+
+    Args:
+        folder: The run folder.
+        identity: What must be the same in a resumed run, plain values.
+        monitor: Validation figure whose best epoch is kept as `checkpoints/best.ckpt`.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any], monitor: str | None) -> None:
+        self.last, self.best = folder / "checkpoints/last.ckpt", folder / "checkpoints/best.ckpt"
+        self.folder, self.identity, self.monitor = folder, identity, monitor
+        self.history: list[dict[str, float]] = []
+        self.seconds_before = 0.0
+        self._writer: SummaryWriter | None = None
+        self._started = time.perf_counter()
+        self._validated = False
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """The event file of the run."""
+        if self._writer is None:
+            self._writer = tensorboard.open_events(self.folder)
+        return self._writer
+
+    @property
+    def fit_seconds(self) -> float:
+        """Wall time of the fit up to now, that before a resume included."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch, from 1, with the best monitored figure; the last without a monitor."""
+        if self.monitor is None:
+            return len(self.history)
+        sign = 1 if self.monitor.endswith("loss") else -1
+        figures = [sign * row.get(self.monitor, float("inf") * sign) for row in self.history]
+        return figures.index(min(figures)) + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "history": self.history,
+            "fit_seconds": self.fit_seconds,
+            "identity": self.identity,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the curves of the run that is resumed."""
+        self.history = list(state_dict["history"])
+        self.seconds_before = state_dict["fit_seconds"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the curves up to now."""
+        self._started = time.perf_counter()
+        for epoch, row in enumerate(self.history, start=1):
+            tensorboard.write_scalars(self.writer, row, epoch)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Dropout depends on seed and epoch alone, so a resumed run needs no state of it."""
+        self._validated = False
+        torch.manual_seed((self.identity["seed"] * 1_000_003 + trainer.current_epoch) % 2**63)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The validation figures are fresh."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the epoch."""
+        row = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/") or self._validated
+        }
+        self.history.append(row)
+        tensorboard.write_scalars(self.writer, row, len(self.history))
+        if self.monitor is not None and self.best_epoch == len(self.history):
+            trainer.save_checkpoint(self.best)
+        trainer.save_checkpoint(self.last)
+
+    def take_best_from(self, resumed: Path) -> None:
+        """Bring the best checkpoint of the resumed run into this folder."""
+        other = resumed.with_name("best.ckpt")
+        if self.monitor is not None and other.is_file() and not self.best.exists():
+            with whole(self.best) as beside:
+                shutil.copyfile(other, beside)
+
+
+class ProgressBar(Callback):
+    """One bar over all batches of the fit, where standard error is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
+        done = trainer.current_epoch * batches
+        total = epochs * batches
+        self._bar = tqdm(total=total, initial=done, desc=f"epoch 1/{epochs}", unit="batch")
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Move the bar."""
+        self._bar.update()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the epoch and its accuracies."""
+        figures = trainer.callback_metrics
+        shown = {name: f"{figures[name]:.3f}" for name in ("val/acc",) if name in figures}
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+        self._bar.set_postfix(shown)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def progress_bars() -> list[Callback]:
+    """A bar where somebody looks."""
+    return [ProgressBar()] if sys.stderr.isatty() else []

@@ -1,0 +1,128 @@
+"""The run folder, the same for networks and forest: config, figures, predictions.
+
+`metrics.json` is written last: a folder that holds one is a finished run.
+"""
+
+import csv
+import dataclasses
+import json
+import subprocess
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from hwr.config import RunConfig
+from hwr.data import Characters
+from hwr.errors import RunError
+from hwr.files import whole
+from hwr.split import Split
+
+Prediction = tuple[str, str, str, float]
+"""File, label, predicted character, probability of it."""
+
+
+def plain(config: Any) -> Any:
+    """Typed settings as nested dicts of plain values, those added with `+` included."""
+    if dataclasses.is_dataclass(config):
+        return {name: plain(value) for name, value in vars(config).items()}
+    return config
+
+
+def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
+    """Claim a folder for a run and write its config.
+
+    Raises:
+        RunError: The folder holds a run already, other than the one that is resumed.
+    """
+    taken = [name for name in ("metrics.json", "checkpoints/last.ckpt") if (folder / name).exists()]
+    if taken and not (resumed and resumed.resolve().is_relative_to(folder.resolve())):
+        way = f"or go on with it by ckpt={folder}/checkpoints/last.ckpt" if len(taken) else ""
+        raise RunError(f"{folder} holds a run already; choose another hydra.run.dir {way}")
+    (folder / "metrics.json").unlink(missing_ok=True)
+    with whole(folder / "config.yaml") as beside:
+        beside.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))), encoding="utf-8")
+
+
+def finish(
+    folder: Path,
+    config: RunConfig,
+    characters: Characters,
+    split: Split,
+    figures: dict[str, Any],
+    predictions: Iterable[Prediction],
+) -> dict[str, Any]:
+    """Write `predictions.csv` and `metrics.json`.
+
+    Args:
+        folder: The run folder.
+        config: The settings of the run.
+        characters: The data set.
+        split: How it was cut.
+        figures: What was measured, and `model`, `parameters`, `epochs`, `fit_seconds`.
+        predictions: One for each test picture.
+
+    Returns:
+        What stands in `metrics.json`.
+    """
+    metrics = {
+        **figures,
+        "seed": config.seed,
+        "data": config.data.name,
+        "split": config.split.name,
+        "val_is_test": config.split.val_is_test,
+        "train_pictures": len(split.train),
+        "val_pictures": len(split.val),
+        "test_pictures": len(split.test),
+        "data_fingerprint": characters.fingerprint,
+        "git_commit": git_commit(),
+        "hwr_version": version("hwr"),
+        "config": plain(config),
+    }
+    with (
+        whole(folder / "predictions.csv") as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("file", "label", "prediction", "probability"))
+        table.writerows((*row[:3], f"{row[3]:.6f}") for row in predictions)
+    with whole(folder / "metrics.json") as beside:
+        beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
+
+
+def rows_of(
+    characters: Characters, rows: Sequence[int], predicted: Sequence[int], probability: Sequence[float]
+) -> Iterable[Prediction]:
+    """The rows of `predictions.csv` for these pictures, class indices and probabilities."""
+    names = characters.alphabet.names
+    for row, guess, share in zip(rows, predicted, probability, strict=True):
+        yield characters.files[row], names[characters.label[row]], names[guess], float(share)
+
+
+def summary(metrics: dict[str, Any], folder: Path) -> str:
+    """The run in two lines for the terminal."""
+    return (
+        f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_pictures']} pictures, "
+        f"case folded {metrics['test/acc_nocase']:.4f}, top 3 {metrics['test/top3']:.4f}; "
+        f"fitted in {metrics['fit_seconds']:.1f} s\n{folder}"
+    )
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, None for an installed wheel.
+
+    `-dirty` is appended where tracked files differ from it.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
+    command.append("--exclude=*")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

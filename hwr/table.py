@@ -1,0 +1,131 @@
+"""english.csv -> a checked table: every row has a label and a file, or all that is wrong is said."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from hwr.errors import DataError
+
+WAYS_OUT = (
+    "put the data set there, name its folder with data.root=FOLDER or HWR_DATA=FOLDER, "
+    "or use the built-in one with data=synthetic"
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a data set, in one order whatever the order in the file.
+
+    Attributes:
+        files: File of each row, as written in the table.
+        paths: Where it lies.
+        labels: Its character.
+        rows: Its row in the table, counted from 1 below the header.
+    """
+
+    files: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: tuple[str, ...]
+    rows: tuple[int, ...]
+
+
+def read_table(root: Path, csv: str) -> Table:
+    """Read and check a table `image,label`.
+
+    Pictures may lie where the table says, under `Img/` or `img/`, or flat in the folder.
+
+    Args:
+        root: Folder of the data set.
+        csv: Name of the table in it.
+
+    Raises:
+        DataError: Folder or table is missing or unreadable, or rows are wrong: all are listed.
+    """
+    if not root.is_dir():
+        raise DataError(f"no data folder {root}: {WAYS_OUT}")
+    file = root / csv
+    if not file.is_file():
+        raise DataError(f"no table {file}: {WAYS_OUT}")
+    try:
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{file} is empty; it needs the columns image,label") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (pd.errors.ParserError, ValueError) as error:
+        raise DataError(f"{file} is not a table: {str(error).strip()}") from error
+    missing = [name for name in ("image", "label") if name not in frame.columns]
+    if missing:
+        found = ", ".join(map(str, frame.columns))
+        raise DataError(f"{file} lacks the column {' and '.join(missing)}; it has {found}")
+    if frame.empty:
+        raise DataError(f"{file} has no rows")
+    files, labels = frame["image"].tolist(), frame["label"].tolist()
+    paths = _find(root, files)
+    complain(file, _wrong_rows(root, files, labels, paths))
+    # Splits are drawn in this order, so they don't depend on the order of the rows.
+    order = sorted(range(len(files)), key=lambda row: (PurePosixPath(files[row]).name, files[row]))
+    return Table(
+        files=tuple(files[row] for row in order),
+        paths=tuple(paths[row] or root for row in order),
+        labels=tuple(labels[row] for row in order),
+        rows=tuple(row + 1 for row in order),
+    )
+
+
+def complain(file: Path, wrong: Sequence[tuple[int, str]]) -> None:
+    """Raise if there are wrong rows.
+
+    Args:
+        file: The table.
+        wrong: Row number and what is wrong with it.
+
+    Raises:
+        DataError: Lists the first twenty rows, and how many more there are.
+    """
+    if not wrong:
+        return
+    listed = "; ".join(f"row {row}: {what}" for row, what in sorted(wrong)[:20])
+    more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+    count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
+    raise DataError(f"{file}: {count} wrong: {listed}{more}")
+
+
+def writers_of(files: Sequence[str]) -> tuple[int, ...] | None:
+    """The writer WWW of each file imgCCC-WWW.png, or None where a name has another form."""
+    found = [re.search(r"(?:^|/)img\d+-(\d+)\.\w+$", file) for file in files]
+    return tuple(int(match[1]) for match in found if match) if all(found) else None
+
+
+def _find(root: Path, files: Sequence[str]) -> list[Path | None]:
+    """The file of each row inside the folder, None where there is none."""
+    found: list[Path | None] = []
+    for file in files:
+        name = PurePosixPath(file).name
+        tries = (root / file, root / "Img" / name, root / "img" / name, root / name)
+        found.append(next((path for path in tries if name and path.is_file()), None))
+    return found
+
+
+def _wrong_rows(
+    root: Path, files: Sequence[str], labels: Sequence[str], paths: Sequence[Path | None]
+) -> list[tuple[int, str]]:
+    wrong: list[tuple[int, str]] = []
+    first: dict[Path, int] = {}
+    for row, (file, label, path) in enumerate(zip(files, labels, paths, strict=True), start=1):
+        if not file:
+            wrong.append((row, "no file name"))
+        elif PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            wrong.append((row, f"{file} lies outside the data folder"))
+        elif path is None:
+            wrong.append((row, f"{file} is missing"))
+        elif path in first:
+            wrong.append((row, f"{file} stands in row {first[path]} already"))
+        elif not label:
+            wrong.append((row, f"{file} has no label"))
+        if path is not None:
+            first.setdefault(path, row)
+    return wrong

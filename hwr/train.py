@@ -1,0 +1,203 @@
+"""hwr-train: settings -> fit -> test -> run folder."""
+
+import inspect
+import logging
+import pickle
+import signal
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from torch import Tensor
+from torch.nn import functional
+
+from hwr import images, metrics, run, tensorboard
+from hwr.alphabet import Alphabet
+from hwr.config import CNNConfig, ModelConfig, MLPConfig, TrainConfig, nearest
+from hwr.datamodule import CharacterData
+from hwr.errors import ConfigError, RunError
+from hwr.models.base import CharacterClassifier
+from hwr.models.cnn import CNN
+from hwr.models.mlp import MLP
+from hwr.recorder import Recorder, WholeCheckpointIO, progress_bars
+
+
+def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Fit a network, test it, and write its run folder.
+
+    Args:
+        config: The settings.
+        folder: The run folder; it may exist, but must not hold a run unless that is resumed.
+
+    Returns:
+        What stands in `metrics.json`.
+
+    Raises:
+        DataError: The data set is missing, broken, or cannot be split as asked.
+        RunError: The folder holds a run, or the checkpoint does not fit.
+        ConfigError: Lightning's Trainer refuses a setting.
+        KeyboardInterrupt: Stopped by Ctrl-C; the message says how to go on.
+    """
+    seed_everything(config.seed, verbose=False)
+    data = CharacterData(config.data, config.split, config.seed)
+    data.setup()
+    model = build(config.model, data.alphabet, config.data.preprocessing)
+    recorder = Recorder(folder, _identity(config, data), config.monitor)
+    trainer = _trainer(config, recorder)
+    resumed = Path(config.ckpt).expanduser() if config.ckpt else None
+    if resumed:
+        check_checkpoint(resumed, model, recorder, config.trainer.max_epochs)
+    run.start(folder, config, resumed)
+    if resumed:
+        recorder.take_best_from(resumed)
+    _fit(trainer, model, data, resumed, recorder)
+    return _finish(config, folder, data, model, trainer, recorder)
+
+
+def build(config: ModelConfig, alphabet: Alphabet, preprocessing: str) -> CharacterClassifier:
+    """The network that the settings name, freshly initialised."""
+    names, size = list(alphabet.names), list(images.SIZES[preprocessing])
+    match config:
+        case MLPConfig():
+            return MLP(names, size, preprocessing, config.lr, config.hidden)
+        case CNNConfig():
+            return CNN(
+                *(names, size, preprocessing),
+                *(config.lr, config.conv_dropout, config.dense_dropout),
+            )
+    raise TypeError(f"no network for {type(config).__name__}")
+
+
+def _identity(config: TrainConfig, data: CharacterData) -> dict[str, Any]:
+    """What a resumed run must share with its checkpoint."""
+    return {
+        "seed": config.seed,
+        "monitor": config.monitor,
+        "data.batch_size": config.data.batch_size,
+        "data.fingerprint": data.characters.fingerprint,
+        **{f"split.{name}": value for name, value in run.plain(config.split).items()},
+    }
+
+
+def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epochs: int) -> None:
+    """Refuse a checkpoint that would not continue this very run.
+
+    Raises:
+        RunError: It is missing, no checkpoint, of another model, alphabet, split or setting, or
+            has more epochs behind it than are asked for.
+    """
+    if not path.is_file():
+        raise RunError(f"no checkpoint ckpt={path}")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        saved = {"model": found["model"], **found["hyper_parameters"]}
+        state = found["callbacks"][recorder.state_key]
+        done = len(state["history"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
+        raise RunError(f"ckpt={path} is no checkpoint of hwr-train") from error
+    wanted = {"model": type(model).__name__.lower(), **model.hparams}
+    for name, value in {**wanted, **recorder.identity}.items():
+        other = {**saved, **state["identity"]}.get(name)
+        if other == value:
+            continue
+        if name == "alphabet":
+            raise RunError(
+                f"ckpt={path} reads another alphabet: {len(other or ())} classes, "
+                f"not the {len(value)} of this data set"
+            )
+        key = f"model.{name}" if name in wanted and name != "model" else name
+        raise RunError(f"ckpt={path} was made with {key}={other}, but this run has {key}={value}")
+    if done > epochs:
+        raise RunError(f"ckpt={path} has {done} epochs, more than trainer.max_epochs={epochs}")
+
+
+def _trainer(config: TrainConfig, recorder: Recorder) -> Trainer:
+    """Lightning's Trainer with the settings, and any other that was added with a plus.
+
+    Raises:
+        ConfigError: The Trainer does not know a setting, or refuses its value.
+    """
+    ours: dict[str, Any] = {
+        "callbacks": [recorder, *progress_bars()],
+        "plugins": [WholeCheckpointIO()],
+        "default_root_dir": recorder.folder,
+        "logger": False,  # the recorder writes the events
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    given = vars(config.trainer)
+    known = list(inspect.signature(Trainer.__init__).parameters)
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known, "trainer.")
+            raise ConfigError(f"Lightning's Trainer has no setting {name}{hint}")
+        if name in ours:
+            raise ConfigError(f"trainer.{name} is set by hwr-train itself; leave it out")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
+    flags = {"true": True, "false": False}
+    deterministic = flags.get(config.trainer.deterministic, config.trainer.deterministic)
+    try:
+        return Trainer(**{**ours, **given, "deterministic": deterministic})
+    except (ValueError, TypeError, RuntimeError) as error:  # Lightning's MisconfigurationException
+        raise ConfigError(f"Lightning's Trainer says: {' '.join(str(error).split())}") from error
+
+
+def _fit(
+    trainer: Trainer,
+    model: CharacterClassifier,
+    data: CharacterData,
+    resumed: Path | None,
+    recorder: Recorder,
+) -> None:
+    try:
+        with warnings.catch_warnings():
+            # Validation pictures are one large batch on purpose, and batches need no workers.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C, signals switched off
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        way = f"; go on with ckpt={recorder.last}" if recorder.last.exists() else ""
+        raise KeyboardInterrupt(f"stopped after {len(recorder.history)} epochs{way}") from stop
+
+
+def _finish(
+    config: TrainConfig,
+    folder: Path,
+    data: CharacterData,
+    model: CharacterClassifier,
+    trainer: Trainer,
+    recorder: Recorder,
+) -> dict[str, Any]:
+    """Test the network of the reported epoch, dropout off, and write what came out."""
+    fit_seconds = recorder.fit_seconds
+    if config.monitor is not None:
+        model = type(model).load_from_checkpoint(recorder.best)
+    characters, parts = data.characters, data.parts
+    figures: dict[str, Any] = {"model": config.model.name}
+    scores: dict[str, Tensor] = {}
+    for part in ("train", "val", "test"):
+        rows = getattr(parts, part)
+        if len(rows):
+            logits = trainer.predict(model, data.evaluation(rows), weights_only=True)
+            scores[part] = functional.log_softmax(torch.cat(logits), dim=1)  # type: ignore[arg-type]
+            label = data.label[rows]
+            found = metrics.evaluate(scores[part], label, data.alphabet)
+            figures |= {f"{part}/{name}": value for name, value in found.items()}
+    probability, predicted = scores["test"].exp().max(dim=1)
+    epochs = len(recorder.history)
+    tests = {name: value for name, value in figures.items() if name.startswith("test/")}
+    tensorboard.write_scalars(recorder.writer, tests, epochs)
+    counts = metrics.confusion(scores["test"], data.label[parts.test])
+    tensorboard.write_confusion(recorder.writer, counts, data.alphabet.names, epochs)
+    recorder.writer.close()
+    figures |= {
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+        "epochs": epochs,
+        "reported_epoch": recorder.best_epoch,
+        "fit_seconds": fit_seconds,
+    }
+    predictions = run.rows_of(characters, parts.test, predicted.tolist(), probability.tolist())
+    return run.finish(folder, config, characters, parts, figures, predictions)

@@ -54,7 +54,7 @@ def finish(
     figures: dict[str, Any],
     predictions: Iterable[Prediction],
 ) -> dict[str, Any]:
-    """Write `predictions.csv` and `metrics.json`.
+    """Write `predictions.csv` and `metrics.json`, and say in two lines what came out.
 
     Args:
         folder: The run folder.
@@ -90,6 +90,7 @@ def finish(
         table.writerows((*row[:3], f"{row[3]:.6f}") for row in predictions)
     with whole(folder / "metrics.json") as beside:
         beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print(summary(metrics, folder))
     return metrics
 
 

@@ -40,6 +40,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
         ConfigError: Lightning's Trainer refuses a setting.
         KeyboardInterrupt: Stopped by Ctrl-C; the message says how to go on.
     """
+    _quiet()
     seed_everything(config.seed, verbose=False)
     data = CharacterData(config.data, config.split, config.seed)
     data.setup()
@@ -136,13 +137,18 @@ def _trainer(config: TrainConfig, recorder: Recorder) -> Trainer:
             raise ConfigError(f"Lightning's Trainer has no setting {name}{hint}")
         if name in ours:
             raise ConfigError(f"trainer.{name} is set by hwr-train itself; leave it out")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
     flags = {"true": True, "false": False}
     deterministic = flags.get(config.trainer.deterministic, config.trainer.deterministic)
     try:
         return Trainer(**{**ours, **given, "deterministic": deterministic})
     except (ValueError, TypeError, RuntimeError) as error:  # Lightning's MisconfigurationException
         raise ConfigError(f"Lightning's Trainer says: {' '.join(str(error).split())}") from error
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says of itself and a user can do nothing about."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def _fit(
@@ -153,10 +159,7 @@ def _fit(
     recorder: Recorder,
 ) -> None:
     try:
-        with warnings.catch_warnings():
-            # Validation pictures are one large batch on purpose, and batches need no workers.
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
+        trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
     except SystemExit as stop:  # what Lightning makes of Ctrl-C, signals switched off
         signal.signal(signal.SIGINT, signal.default_int_handler)
         way = f"; go on with ckpt={recorder.last}" if recorder.last.exists() else ""

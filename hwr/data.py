@@ -146,9 +146,7 @@ def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Im
     return image
 
 
-def _in_threads(
-    work: Callable[[T], R], items: Sequence[T], doing: str, unit: str
-) -> Iterator[R]:
+def _in_threads(work: Callable[[T], R], items: Sequence[T], doing: str, unit: str) -> Iterator[R]:
     """The results in order, from all processor cores; Pillow and hashing release the lock.
 
     A bar appears where standard error is a terminal and the work takes over half a second.

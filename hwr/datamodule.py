@@ -49,13 +49,14 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
-            yield from zip(
-                self.image.split(self.batch_size), self.label.split(self.batch_size), strict=True
-            )
+            for start in range(0, len(self.label), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                yield self.image[rows], self.label[rows]
             return
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.label))
-        for rows in torch.from_numpy(order).split(self.batch_size):
-            yield self.image[rows], self.label[rows]
+        for start in range(0, len(order), self.batch_size):
+            index = torch.from_numpy(order[start : start + self.batch_size])
+            yield self.image[index], self.label[index]
 
 
 class CharacterData(LightningDataModule):

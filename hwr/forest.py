@@ -66,8 +66,7 @@ def forest(config: ForestConfig, folder: Path) -> dict[str, Any]:
     counts = metrics.confusion(log_probability, label)
     tensorboard.write_confusion(writer, counts, characters.alphabet.names, 1)
     writer.close()
-    probability, predicted = log_probability.exp().max(dim=1)
-    predictions = run.rows_of(characters, parts.test, predicted.tolist(), probability.tolist())
+    predictions = run.rows_of(characters, parts.test, log_probability)
     return run.finish(folder, config, characters, parts, figures, predictions)
 
 
@@ -81,9 +80,12 @@ def load_forest(file: Path) -> RandomForestClassifier:
     """A forest from its file; nothing in the file is executed.
 
     Raises:
-        RunError: It holds types that a forest has no need of.
+        RunError: It is no such file, or holds types that a forest has no need of.
     """
-    surprising = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
+    try:
+        surprising = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise RunError(f"{file} is no forest of hwr-forest") from error
     if surprising:
         raise RunError(f"{file} holds {', '.join(sorted(surprising))}, which no forest needs")
     trees: RandomForestClassifier = skops.io.load(file, trusted=list(TRUSTED))

@@ -28,7 +28,7 @@ class KerasRMSprop(Optimizer):
         super().__init__(params, {"lr": lr, "rho": rho, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returns."""
         loss = None
         if closure is not None:
@@ -72,7 +72,7 @@ class KerasAdam(Adam):
         for group in self.param_groups:
             group.update(keras_eps=eps, t=0)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returns."""
         for group in self.param_groups:
             group["t"] += 1

@@ -7,18 +7,19 @@ import csv
 import dataclasses
 import json
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from hwr.config import RunConfig
 from hwr.data import Characters
 from hwr.errors import RunError
 from hwr.files import whole
-from hwr.split import Split
+from hwr.split import Indices, Split
 
 Prediction = tuple[str, str, str, float]
 """File, label, predicted character, probability of it."""
@@ -39,8 +40,9 @@ def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
     """
     taken = [name for name in ("metrics.json", "checkpoints/last.ckpt") if (folder / name).exists()]
     if taken and not (resumed and resumed.resolve().is_relative_to(folder.resolve())):
-        way = f"or go on with it by ckpt={folder}/checkpoints/last.ckpt" if len(taken) else ""
-        raise RunError(f"{folder} holds a run already; choose another hydra.run.dir {way}")
+        last = folder / "checkpoints/last.ckpt"
+        way = f", or go on with it by ckpt={last}" if last.exists() else ""
+        raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
     (folder / "metrics.json").unlink(missing_ok=True)
     with whole(folder / "config.yaml") as beside:
         beside.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))), encoding="utf-8")
@@ -94,13 +96,13 @@ def finish(
     return metrics
 
 
-def rows_of(
-    characters: Characters, rows: Sequence[int], predicted: Sequence[int], probability: Sequence[float]
-) -> Iterable[Prediction]:
-    """The rows of `predictions.csv` for these pictures, class indices and probabilities."""
+def rows_of(characters: Characters, rows: Indices, log_probability: Tensor) -> Iterable[Prediction]:
+    """The rows of `predictions.csv` for these pictures, from scores of shape (N, C)."""
     names = characters.alphabet.names
-    for row, guess, share in zip(rows, predicted, probability, strict=True):
-        yield characters.files[row], names[characters.label[row]], names[guess], float(share)
+    probability, predicted = log_probability.exp().max(dim=1)
+    read = zip(rows, predicted.tolist(), probability.tolist(), strict=True)
+    for row, guess, share in read:
+        yield characters.files[row], names[characters.label[row]], names[guess], share
 
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:

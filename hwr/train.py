@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hwr import images, metrics, run, tensorboard
 from hwr.alphabet import Alphabet
-from hwr.config import CNNConfig, ModelConfig, MLPConfig, TrainConfig, nearest
+from hwr.config import CNNConfig, MLPConfig, ModelConfig, TrainConfig, nearest
 from hwr.datamodule import CharacterData
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier
@@ -46,7 +46,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     data.setup()
     model = build(config.model, data.alphabet, config.data.preprocessing)
     recorder = Recorder(folder, _identity(config, data), config.monitor)
-    trainer = _trainer(config, recorder)
+    trainer = _trainer(config, recorder, validate=len(data.parts.val) > 0)
     resumed = Path(config.ckpt).expanduser() if config.ckpt else None
     if resumed:
         check_checkpoint(resumed, model, recorder, config.trainer.max_epochs)
@@ -92,7 +92,9 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
     if not path.is_file():
         raise RunError(f"no checkpoint ckpt={path}")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a pickle's protocol; what matters is refused
+            found = torch.load(path, map_location="cpu", weights_only=True)
         saved = {"model": found["model"], **found["hyper_parameters"]}
         state = found["callbacks"][recorder.state_key]
         done = len(state["history"])
@@ -114,7 +116,7 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
         raise RunError(f"ckpt={path} has {done} epochs, more than trainer.max_epochs={epochs}")
 
 
-def _trainer(config: TrainConfig, recorder: Recorder) -> Trainer:
+def _trainer(config: TrainConfig, recorder: Recorder, validate: bool) -> Trainer:
     """Lightning's Trainer with the settings, and any other that was added with a plus.
 
     Raises:
@@ -129,7 +131,7 @@ def _trainer(config: TrainConfig, recorder: Recorder) -> Trainer:
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
-    given = vars(config.trainer)
+    given = ({} if validate else {"limit_val_batches": 0}) | vars(config.trainer)
     known = list(inspect.signature(Trainer.__init__).parameters)
     for name in given:
         if name not in known:
@@ -189,7 +191,6 @@ def _finish(
             label = data.label[rows]
             found = metrics.evaluate(scores[part], label, data.alphabet)
             figures |= {f"{part}/{name}": value for name, value in found.items()}
-    probability, predicted = scores["test"].exp().max(dim=1)
     epochs = len(recorder.history)
     tests = {name: value for name, value in figures.items() if name.startswith("test/")}
     tensorboard.write_scalars(recorder.writer, tests, epochs)
@@ -202,5 +203,5 @@ def _finish(
         "reported_epoch": recorder.best_epoch,
         "fit_seconds": fit_seconds,
     }
-    predictions = run.rows_of(characters, parts.test, predicted.tolist(), probability.tolist())
+    predictions = run.rows_of(characters, parts.test, scores["test"])
     return run.finish(folder, config, characters, parts, figures, predictions)

@@ -1,0 +1,42 @@
+# make run: train the notebook's CNN.  make test: the tests.  Both set up .venv first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA := $(or $(HWR_DATA),data/english)
+ifneq ($(wildcard $(DATA)/english.csv),)
+SET := english
+WHICH := the real data set in $(DATA)
+else
+SET := synthetic
+WHICH := the built-in data set (no english.csv in $(DATA))
+endif
+
+.PHONY: run test test-all check bench which
+
+run: which .venv/installed
+	$(BIN)/hwr-train experiment=notebook_cnn data=$(SET)
+	@echo "Trained and tested on $(WHICH)."
+
+which:
+	@echo "Training on $(WHICH)."
+
+test: .venv/installed
+	$(BIN)/pytest -m "not slow"
+
+test-all: .venv/installed
+	$(BIN)/pytest
+
+check: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/fit.py
+	$(BIN)/python benchmarks/prepare.py
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "hwr needs Python 3.11 to 3.13: make PYTHON=python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@

@@ -1,0 +1,51 @@
+"""hwr-forest writes the same run folder as hwr-train."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hwr import data, images
+from hwr.config import compose
+from hwr.errors import RunError
+from hwr.forest import forest, load_forest
+
+TINY = ["data=synthetic", "data.writers=4", "n_estimators=10"]
+
+
+def test_run_folder(tmp_path: Path) -> None:
+    config = compose(TINY, "forest")
+    metrics = forest(config, tmp_path)
+    names = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
+    assert names == {"config.yaml", "forest.skops", "metrics.json", "predictions.csv"}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert {"test/acc", "test/auroc", "test/ap", "train/acc"} <= set(events.Tags()["scalars"])
+    assert events.Tags()["images"] == ["test/confusion"]
+    trees = load_forest(tmp_path / "forest.skops")
+    characters = data.load(config.data)
+    flat = images.scale(characters.image).reshape(len(characters.label), -1)
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
+    for line in lines[:20]:
+        file, _, guess, share = line.split(",")
+        votes = trees.predict_proba(flat[[characters.files.index(file)]])[0]
+        assert characters.alphabet.names[int(np.argmax(votes))] == guess
+        assert votes.max() == pytest.approx(float(share), abs=1e-6)
+
+
+def test_seed_repeats(tmp_path: Path) -> None:
+    config = compose(TINY, "forest")
+    forest(config, tmp_path / "a")
+    forest(config, tmp_path / "b")
+    one, other = ((tmp_path / name / "predictions.csv").read_text() for name in "ab")
+    assert one == other
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "forest.skops").write_bytes(pickle.dumps([1]))
+    with pytest.raises(RunError, match="no forest"):
+        load_forest(tmp_path / "forest.skops")

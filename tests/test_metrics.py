@@ -1,0 +1,34 @@
+"""The figures equal scikit-learn's."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+
+from hwr.alphabet import Alphabet
+from hwr.metrics import confusion, evaluate
+
+
+def test_equal_to_scikit_learn() -> None:
+    alphabet = Alphabet.of("01ABCabcß")
+    classes = len(alphabet)
+    random = np.random.default_rng(0)
+    label = np.concatenate([np.arange(classes), random.integers(0, classes, 200)])
+    logits = random.normal(size=(len(label), classes)) + 2 * np.eye(classes)[label]
+    scores = torch.log_softmax(torch.from_numpy(logits), dim=1)
+    probability = scores.exp().numpy()
+    found = evaluate(scores, torch.from_numpy(label), alphabet)
+    folded = np.array([name.casefold() for name in alphabet.names])
+    guess = probability.argmax(1)
+    expected = {
+        "loss": sklearn_metrics.log_loss(label, probability),
+        "acc": np.mean(guess == label),
+        "acc_nocase": np.mean(folded[guess] == folded[label]),
+        "top3": sklearn_metrics.top_k_accuracy_score(label, probability, k=3),
+        "auroc": sklearn_metrics.roc_auc_score(label, probability, multi_class="ovr"),
+        "ap": sklearn_metrics.average_precision_score(np.eye(classes)[label], probability),
+    }
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found["acc_nocase"] > found["acc"]
+    counts = sklearn_metrics.confusion_matrix(label, guess)
+    np.testing.assert_array_equal(confusion(scores, torch.from_numpy(label)), counts)

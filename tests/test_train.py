@@ -1,0 +1,234 @@
+"""hwr-train from Python: run folders, repeatability, resuming, refusals."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional
+
+import hwr
+from hwr import synthetic
+from hwr.config import compose
+from hwr.errors import ConfigError, RunError
+from hwr.models.base import CharacterClassifier
+from hwr.train import train
+
+TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    return train(compose([*TINY, *overrides]), folder)
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, Any]:
+    file = folder / f"checkpoints/{name}.ckpt"
+    state: dict[str, Any] = torch.load(file, weights_only=True)["state_dict"]
+    return state
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(point.step, point.value) for point in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set on disk with ten classes."""
+    folder = tmp_path_factory.mktemp("digits")
+    rows = ["image,label"]
+    for writer in range(1, 5):
+        for index, picture in enumerate(synthetic.pictures(writer, 0)[:10]):
+            name = f"img{index + 1:03d}-{writer:03d}.png"
+            picture.save(folder / name)
+            rows.append(f"{name},{index}")
+    (folder / "english.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cnn") / "run"
+    run(folder, "experiment=notebook_cnn", "trainer.max_epochs=4")
+    return folder
+
+
+def test_run_folder(four_epochs: Path) -> None:
+    names = {path.name for path in four_epochs.iterdir() if "tfevents" not in path.name}
+    assert names == {"config.yaml", "checkpoints", "metrics.json", "predictions.csv"}
+    metrics = json.loads((four_epochs / "metrics.json").read_text())
+    keys = "test/acc test/loss test/acc_nocase test/top3 test/auroc test/ap train/acc fit_seconds"
+    keys += " parameters epochs seed data split model git_commit val_is_test"
+    assert set(keys.split()) <= metrics.keys()
+    assert metrics["val_is_test"] is True
+    assert metrics["parameters"] == 624_766
+    assert metrics["epochs"] == metrics["reported_epoch"] == 4
+    with (four_epochs / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == metrics["test_pictures"] == 62
+    assert list(rows[0]) == ["file", "label", "prediction", "probability"]
+    right = np.mean([row["label"] == row["prediction"] for row in rows])
+    assert right == pytest.approx(metrics["test/acc"])
+
+
+def test_tensorboard_tags(four_epochs: Path) -> None:
+    found = curves(four_epochs)
+    for part in ("train", "val"):
+        for name in ("loss", "acc", "acc_nocase", "top3"):
+            assert [step for step, _ in found[f"{part}/{name}"]] == [1, 2, 3, 4]
+    assert {"test/acc", "test/loss", "test/acc_nocase", "test/top3"} <= found.keys()
+    metrics = json.loads((four_epochs / "metrics.json").read_text())
+    assert found["val/acc"][-1][1] == pytest.approx(metrics["test/acc"])
+    events = EventAccumulator(str(four_epochs))
+    events.Reload()
+    assert events.Tags()["images"] == ["test/confusion"]
+
+
+def test_checkpoint_loads_with_default_settings(four_epochs: Path) -> None:
+    model = hwr.CNN.load_from_checkpoint(four_epochs / "checkpoints/last.ckpt").eval()
+    chars = hwr.CharacterData(compose(TINY).data, compose(["experiment=notebook_cnn"]).split)
+    image, label = next(iter(chars.test_dataloader()))
+    with torch.no_grad():
+        predicted = model(image).argmax(1)
+    with (four_epochs / "predictions.csv").open(encoding="utf-8") as file:
+        written = [row["prediction"] for row in csv.DictReader(file)]
+    assert [model.alphabet.names[index] for index in predicted] == written
+    assert len(label) == len(written)
+
+
+def test_seed_repeats_to_the_bit(four_epochs: Path, tmp_path: Path) -> None:
+    run(tmp_path / "again", "experiment=notebook_cnn", "trainer.max_epochs=4")
+    assert same(weights(four_epochs), weights(tmp_path / "again"))
+    run(tmp_path / "other", "experiment=notebook_cnn", "trainer.max_epochs=4", "seed=1")
+    assert not same(weights(four_epochs), weights(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("where", ["same folder", "new folder"])
+def test_resume_is_as_if_never_stopped(four_epochs: Path, tmp_path: Path, where: str) -> None:
+    first = tmp_path / "first"
+    run(first, "experiment=notebook_cnn", "trainer.max_epochs=2")
+    second = first if where == "same folder" else tmp_path / "second"
+    torch.rand(17)  # the state of the generators must not matter
+    ckpt = f"ckpt={first}/checkpoints/last.ckpt"
+    metrics = run(second, "experiment=notebook_cnn", "trainer.max_epochs=4", ckpt)
+    assert metrics["epochs"] == 4
+    assert same(weights(four_epochs), weights(second))
+    whole, pieced = curves(four_epochs), curves(second)
+    assert whole == pieced
+    one, other = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["optimizer_states"]
+        for folder in (four_epochs, second)
+    )
+    for key, state in one[0]["state"].items():
+        assert torch.equal(state["square"], other[0]["state"][key]["square"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["experiment=notebook_mlp"], "model=cnn"),
+        (["experiment=notebook_cnn", "seed=1"], "seed=0"),
+        (["experiment=notebook_cnn", "model.lr=0.1"], "model.lr=0.0005"),
+        (["experiment=notebook_cnn", "split.test_size=0.5"], "split.test_size=0.25"),
+        (["experiment=notebook_cnn", "data.writers=5"], "data.fingerprint"),
+        (["experiment=notebook_cnn", "trainer.max_epochs=3"], "4 epochs"),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused(
+    four_epochs: Path, tmp_path: Path, overrides: list[str], words: str
+) -> None:
+    ckpt = f"ckpt={four_epochs}/checkpoints/last.ckpt"
+    with pytest.raises(RunError, match=words):
+        run(tmp_path / "new", "trainer.max_epochs=5", *overrides, ckpt)
+    assert not (tmp_path / "new").exists()
+
+
+def test_checkpoint_of_another_alphabet_is_refused(
+    four_epochs: Path, tmp_path: Path, digits: Path
+) -> None:
+    ckpt = f"ckpt={four_epochs}/checkpoints/last.ckpt"
+    config = compose(["experiment=notebook_cnn", f"data.root={digits}", ckpt])
+    with pytest.raises(RunError, match="another alphabet: 62 classes, not the 10"):
+        train(config, tmp_path / "new")
+
+
+def test_pickle_is_never_loaded(tmp_path: Path) -> None:
+    import pickle
+
+    class Planted:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (Path.touch, (tmp_path / "mark",))  # type: ignore[return-value]
+
+    (tmp_path / "x.ckpt").write_bytes(pickle.dumps(Planted()))
+    (tmp_path / "y.ckpt").write_text("no checkpoint")
+    for name in ("x.ckpt", "y.ckpt", "absent.ckpt"):
+        with pytest.raises(RunError, match=name):
+            run(tmp_path / "new", "split.val_size=0", f"ckpt={tmp_path / name}")
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_run_is_not_written_over(four_epochs: Path) -> None:
+    before = weights(four_epochs)
+    with pytest.raises(RunError, match="holds a run already"):
+        run(four_epochs, "experiment=notebook_cnn", "trainer.max_epochs=1", "seed=3")
+    assert same(before, weights(four_epochs))
+
+
+def test_monitor_reports_the_best_epoch(tmp_path: Path) -> None:
+    settings = ["monitor=val/loss", "model=mlp", "split.val_size=0.34", "trainer.max_epochs=4"]
+    metrics = run(tmp_path, *settings)
+    losses = [value for _, value in curves(tmp_path)["val/loss"]]
+    assert metrics["reported_epoch"] == int(np.argmin(losses)) + 1
+    assert metrics["val/loss"] == pytest.approx(min(losses), abs=1e-5)
+    assert weights(tmp_path, "best")
+
+
+def test_no_validation_and_writers(tmp_path: Path) -> None:
+    settings = ["split=writer", "split.folds=4", "split.val_size=0", "trainer.max_epochs=1"]
+    metrics = run(tmp_path, "model=mlp", *settings)
+    assert metrics["val_pictures"] == 0
+    assert not [tag for tag in curves(tmp_path) if tag.startswith("val/")]
+
+
+def test_settings_that_lightning_refuses(tmp_path: Path) -> None:
+    small = ["split.val_size=0", "trainer.max_epochs=1", "model=mlp"]
+    with pytest.raises(
+        ConfigError, match=r"no setting max_epoch; did you mean trainer\.max_epochs"
+    ):
+        run(tmp_path / "a", *small, "+trainer.max_epoch=1")
+    with pytest.raises(ConfigError, match=r"trainer\.logger is set by hwr-train"):
+        run(tmp_path / "b", *small, "+trainer.logger=true")
+    with pytest.raises(ConfigError, match="Lightning"):
+        run(tmp_path / "c", *small, "trainer.accelerator=abacus")
+    run(tmp_path / "d", *small, "+trainer.gradient_clip_val=1")
+    assert not any((tmp_path / name).exists() for name in "abc")
+
+
+@pytest.mark.parametrize("kind", [hwr.MLP, hwr.CNN])
+def test_networks_learn(kind: type[CharacterClassifier]) -> None:
+    torch.manual_seed(0)
+    off = {} if kind is hwr.MLP else {"conv_dropout": 0.0, "dense_dropout": 0.0}
+    model = kind([chr(65 + i) for i in range(8)], lr=5e-3 if kind is hwr.MLP else 1e-3, **off)  # type: ignore[call-arg, arg-type]
+    image, label = torch.rand(16, 1, 30, 40), torch.arange(16) % 8
+    optimiser: Any = model.configure_optimizers()
+    for step in range(300):
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(model(image), label)
+        loss.backward()
+        if step == 0:
+            assert all(weight.grad is not None for weight in model.parameters())
+            assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())  # type: ignore[union-attr]
+        optimiser.step()
+    assert float(loss.detach()) < 0.05

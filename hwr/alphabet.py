@@ -1,4 +1,4 @@
-"""The classes of a data set: which characters there are, in which order, and which fold together."""
+"""The classes of a data set: which characters there are, their order, and which fold together."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -44,8 +44,8 @@ def _launch(name: str) -> None:
 
     def job(composed: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        number = HydraConfig.get().job.get("num", 0)
         sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+        number = HydraConfig.get().job.num if sweeping else 0
         who = f"{program}: job {number}" if sweeping else program
         try:
             # Imported only now: torch takes seconds, and help or a typo needs none of it.

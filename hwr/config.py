@@ -1,221 +1,40 @@
-"""The settings: a dataclass for every group of conf/, composed by Hydra, checked across fields.
-
-The values stand in conf/ alone; here are their names, types and ranges. Imports nothing heavy.
-"""
+"""Settings composed by Hydra from conf/, and checked across fields before anything is imported."""
 
 import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hwr.errors import ConfigError
-
-PREPROCESSINGS = ("notebook",)
-MONITORS = tuple(f"val/{name}" for name in ("loss", "acc", "acc_nocase", "top3"))
+from hwr.schema import (
+    MONITORS,
+    PREPROCESSINGS,
+    CNNConfig,
+    FoldConfig,
+    ForestConfig,
+    MLPConfig,
+    RunConfig,
+    StratifiedConfig,
+    SyntheticConfig,
+    TrainConfig,
+    TrainerConfig,
+)
 
 
 def config_dir() -> Path:
     """The folder conf/: inside the installed package, else beside it in a checkout."""
     package = Path(__file__).resolve().parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-
-
-@dataclass
-class DataConfig:
-    """What every data set has.
-
-    Attributes:
-        name: What the table of runs calls it.
-        preprocessing: How a picture becomes an array: one of `PREPROCESSINGS`.
-        batch_size: Pictures in a training batch, at least 1.
-        cache: Folder in which arrays are kept.
-    """
-
-    name: str
-    preprocessing: str
-    batch_size: int
-    cache: str
-
-
-@dataclass
-class EnglishConfig(DataConfig):
-    """A folder of pictures with a table `image,label`.
-
-    Attributes:
-        root: The folder.
-        csv: Name of the table in it.
-    """
-
-    root: str
-    csv: str
-
-
-@dataclass
-class SyntheticConfig(DataConfig):
-    """The built-in pen.
-
-    Attributes:
-        writers: People who draw every character once, 1 to 999.
-        seed: Seed of the pen, at least 0.
-    """
-
-    writers: int
-    seed: int
-
-
-@dataclass
-class SplitConfig:
-    """What every split has.
-
-    Attributes:
-        name: What the table of runs calls it.
-        seed: Seed of the shuffle, at least 0.
-        val_size: Share of the training pictures (of the training writers for `writer`) that is
-            cut off for validation, 0 to below 1.
-        val_is_test: Validate on the test split; nothing may then be chosen by validation.
-    """
-
-    name: str
-    seed: int
-    val_size: float
-    val_is_test: bool
-
-
-@dataclass
-class StratifiedConfig(SplitConfig):
-    """A random share of every class is tested; `test_size` is that share, above 0, below 1."""
-
-    test_size: float
-
-
-@dataclass
-class FoldConfig(SplitConfig):
-    """What cuts into folds: `fold` (from 0) of `folds` (at least 2) is tested."""
-
-    folds: int
-    fold: int
-
-
-@dataclass
-class KFoldConfig(FoldConfig):
-    """Stratified folds over the pictures."""
-
-
-@dataclass
-class WriterConfig(FoldConfig):
-    """Folds over the writers: nobody is on both sides."""
-
-
-@dataclass
-class ModelConfig:
-    """What every network has.
-
-    Attributes:
-        name: What the table of runs calls it.
-        lr: Learning rate, above 0.
-    """
-
-    name: str
-    lr: float
-
-
-@dataclass
-class MLPConfig(ModelConfig):
-    """One hidden layer of `hidden` sigmoid units, at least 1."""
-
-    hidden: int
-
-
-@dataclass
-class CNNConfig(ModelConfig):
-    """Two convolutional blocks.
-
-    Attributes:
-        conv_dropout: Share of values dropped behind each block, 0 to below 1.
-        dense_dropout: Share of values dropped before the last layer, 0 to below 1.
-    """
-
-    conv_dropout: float
-    dense_dropout: float
-
-
-@dataclass
-class TrainerConfig:
-    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`."""
-
-    max_epochs: int
-    accelerator: str
-    devices: int
-    precision: str
-    deterministic: str
-
-
-@dataclass
-class RunConfig:
-    """What networks and forest share.
-
-    Attributes:
-        data: The data set.
-        split: How it is cut into training, validation and test pictures.
-        seed: Makes a run repeatable, 0 to 2**32 - 1.
-    """
-
-    data: DataConfig
-    split: SplitConfig
-    seed: int
-
-
-@dataclass
-class TrainConfig(RunConfig):
-    """Settings of hwr-train.
-
-    Attributes:
-        model: The network.
-        trainer: How it is fitted.
-        monitor: Validation figure whose best epoch is reported, one of `MONITORS`; None: the last.
-        ckpt: Checkpoint to go on from.
-    """
-
-    model: ModelConfig
-    trainer: TrainerConfig
-    monitor: str | None
-    ckpt: str | None
-
-
-@dataclass
-class ForestConfig(RunConfig):
-    """Settings of hwr-forest.
-
-    Attributes:
-        n_estimators: Number of trees, at least 1.
-        n_jobs: Processor cores for the fit, -1: all.
-    """
-
-    n_estimators: int
-    n_jobs: int
-
-
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "": {"train": TrainConfig, "forest": ForestConfig},
-    "data": {"english": EnglishConfig, "synthetic": SyntheticConfig},
-    "split": {"stratified": StratifiedConfig, "kfold": KFoldConfig, "writer": WriterConfig},
-    "model": {"mlp": MLPConfig, "cnn": CNNConfig},
-}
-for _nodes in SCHEMAS.values():
-    for _name, _node in _nodes.items():
-        # Beneath hydra/, so that help and errors don't offer the schemas as choices.
-        ConfigStore.instance().store(group="hydra/schema", name=_name, node=_node)
 
 
 def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
@@ -255,8 +74,10 @@ def _sentence(error: Exception, config_name: str) -> str:
         where = text.partition("Error merging override ")[2] or text
         where, text = f"{where.splitlines()[0]}: ", str(error.__cause__)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if not re.match(r"See https|(reference|object)_type=", line)]
-    return where + "; ".join(kept)
+    noise = "See https|(reference|object)_type=" + ("|full_key: " if where else "|full_key:$")
+    text = "; ".join(line for line in lines if not re.match(noise, line))
+    override = getattr(error, "override", None)  # of Hydra's parser, which names no key
+    return f"{override}: {text}" if override and override not in text else where + text
 
 
 def resolve(composed: DictConfig) -> Any:
@@ -269,9 +90,10 @@ def resolve(composed: DictConfig) -> Any:
     if unknown:
         raise ConfigError(f"no such setting: {', '.join(unknown)}{_hint(unknown[0], composed)}")
     try:
-        config = OmegaConf.to_object(composed)
+        config: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError("; ".join(str(error).splitlines()[:2])) from error
+        lines = [line.strip() for line in str(error).splitlines()[:2]]
+        raise ConfigError("; ".join(lines)) from error
     for problem in _problems(config):
         raise ConfigError(problem)
     return config
@@ -283,7 +105,7 @@ def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
     if kind is TrainerConfig:
         return
     known = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
-    for key in node:
+    for key in map(str, node):
         if key not in known:
             yield f"{prefix}{key}"
         elif isinstance(child := node._get_node(key), DictConfig):
@@ -312,7 +134,7 @@ def _problems(config: RunConfig) -> Iterator[str]:
         if split.folds < 2:
             yield f"split.folds={split.folds} must be at least 2"
         if not 0 <= split.fold < split.folds:
-            yield f"split.fold={split.fold} must lie between 0 and split.folds - 1 = {split.folds - 1}"
+            yield f"split.fold={split.fold} must lie between 0 and {split.folds - 1}"
     if not 0 <= split.val_size < 1:
         yield f"split.val_size={split.val_size} must lie between 0 and below 1"
     if split.val_is_test and split.val_size > 0:
@@ -351,8 +173,8 @@ def _training_problems(config: TrainConfig) -> Iterator[str]:
         yield f"monitor={monitor} must be null or one of {', '.join(MONITORS)}"
     if split.val_is_test:
         yield (
-            f"monitor={monitor} would choose an epoch on the test split, for split.val_is_test=true;"
-            " set monitor=null, or split.val_is_test=false split.val_size=0.1"
+            f"monitor={monitor} would choose an epoch by the test split (split.val_is_test=true); "
+            "set monitor=null, or split.val_is_test=false split.val_size=0.1"
         )
     if split.val_size == 0:
         yield f"monitor={monitor} needs validation pictures, but split.val_size=0; set it to 0.1"
@@ -360,18 +182,18 @@ def _training_problems(config: TrainConfig) -> Iterator[str]:
 
 def nearest(key: str, known: Iterable[str], prefix: str = "") -> str:
     """`; did you mean …?` with the known name nearest to this one, or nothing."""
-    near = difflib.get_close_matches(key, list(known), 1)
+    near = difflib.get_close_matches(key, list(known), 1, cutoff=0.75)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _hint(key: str, composed: DictConfig) -> str:
-    known = [name for name in [*_keys(composed), "experiment"] if name != key]
+    known = [name for name in [*_keys(composed), "experiment"] if not name.startswith(key)]
     last = key.rpartition(".")[2]
     return nearest(key, [name for name in known if name.rpartition(".")[2] == last] or known)
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in node:
+    for key in map(str, node):
         yield f"{prefix}{key}"
         if isinstance(child := node._get_node(key), DictConfig):
             yield from _keys(child, f"{prefix}{key}.")

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from hwr import images, synthetic, table
 from hwr.alphabet import Alphabet
-from hwr.config import DataConfig, EnglishConfig, SyntheticConfig
 from hwr.files import whole
+from hwr.schema import DataConfig, EnglishConfig, SyntheticConfig
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -97,8 +97,15 @@ def _read(config: EnglishConfig) -> tuple[tuple[str, ...], tuple[str, ...], Imag
                 wrong.append((rows.rows[row], result))
             else:
                 image[row] = result
-        table.complain(root / config.csv, wrong)
+        table.complain(root / config.csv, [*rows.wrong, *wrong])
         return image
+
+    if rows.wrong:
+        decode_all()  # so that broken pictures are named together with the wrong rows
+    if extra := table.unlisted(rows):
+        print(
+            f"hwr: {len(extra)} pictures in {root} are in no row of {config.csv}", file=sys.stderr
+        )
 
     key = _hash([fingerprint, config.preprocessing, _source(images)])
     image = _cached(Path(config.cache), key, (len(rows.files), *size), decode_all)
@@ -131,7 +138,7 @@ def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Im
     """
     file = cache.expanduser() / f"{key[:32]}.npz"
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             image: Image = stored["image"]  # the archive's checksum is verified here
         if image.shape == shape and image.dtype == np.uint8:
             return image

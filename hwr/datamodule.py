@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hwr import data, images
 from hwr.alphabet import Alphabet
-from hwr.config import DataConfig, SplitConfig
 from hwr.data import Characters
+from hwr.schema import DataConfig, SplitConfig
 from hwr.split import Indices, Split, split
 
 Batch = tuple[Tensor, Tensor]

@@ -11,10 +11,10 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 
 from hwr import images, metrics, run, tensorboard
-from hwr.config import ForestConfig
 from hwr.data import load
 from hwr.errors import RunError
 from hwr.files import whole
+from hwr.schema import ForestConfig
 from hwr.split import split
 
 TRUSTED = ("sklearn.tree._tree.Tree",)

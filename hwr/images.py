@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from hwr.config import PREPROCESSINGS
+from hwr.schema import PREPROCESSINGS
 
 SIZES = {"notebook": (30, 40)}
 """Height and width of the arrays, in pixels, by preprocessing."""
@@ -30,11 +30,13 @@ def prepare(grey: Image.Image, preprocessing: str) -> NDArray[np.uint8]:
     `notebook` is, bit for bit, `grey.resize((40, 30))`.
     """
     height, width = SIZES[preprocessing]
+    if grey.width < grey.height:  # Pillow may scale the columns of a tall picture first
+        return np.asarray(grey.resize((width, height)))
     box = ImageChops.invert(grey).getbbox()
     if box is None:
         return np.full((height, width), 255, np.uint8)
     # Pillow scales the rows first, then the columns, and rounds to 8 bits in between. White rows
-    # stay white, so only the rows that hold ink need the first pass: a fifth of the whole time.
+    # stay white, so only the rows that hold ink need the first pass: a tenth of the whole time.
     _, top, _, bottom = box
     rows = grey.resize((width, bottom - top), box=(0, top, grey.width, bottom))
     sheet = Image.new("L", (width, grey.height), 255)

@@ -15,10 +15,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from hwr.config import RunConfig
 from hwr.data import Characters
 from hwr.errors import RunError
 from hwr.files import whole
+from hwr.schema import RunConfig
 from hwr.split import Indices, Split
 
 Prediction = tuple[str, str, str, float]

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from hwr.config import FoldConfig, KFoldConfig, SplitConfig, StratifiedConfig, WriterConfig
 from hwr.errors import DataError
+from hwr.schema import FoldConfig, KFoldConfig, SplitConfig, StratifiedConfig, WriterConfig
 
 Indices = NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""english.csv -> a checked table: every row has a label and a file, or all that is wrong is said."""
+"""english.csv -> a checked table: every row has a label and a file, or every mistake is named."""
 
 import re
 from collections.abc import Sequence
@@ -24,12 +24,14 @@ class Table:
         paths: Where it lies.
         labels: Its character.
         rows: Its row in the table, counted from 1 below the header.
+        wrong: Number and mistake of the rows that are left out above.
     """
 
     files: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     rows: tuple[int, ...]
+    wrong: tuple[tuple[int, str], ...]
 
 
 def read_table(root: Path, csv: str) -> Table:
@@ -42,7 +44,7 @@ def read_table(root: Path, csv: str) -> Table:
         csv: Name of the table in it.
 
     Raises:
-        DataError: Folder or table is missing or unreadable, or rows are wrong: all are listed.
+        DataError: Folder or table is missing, unreadable, or without rows or columns.
     """
     if not root.is_dir():
         raise DataError(f"no data folder {root}: {WAYS_OUT}")
@@ -65,15 +67,29 @@ def read_table(root: Path, csv: str) -> Table:
         raise DataError(f"{file} has no rows")
     files, labels = frame["image"].tolist(), frame["label"].tolist()
     paths = _find(root, files)
-    complain(file, _wrong_rows(root, files, labels, paths))
+    wrong = dict(_wrong_rows(files, labels, paths))
+    kept = [
+        (PurePosixPath(name).name, name, path, label, row)
+        for row, (name, label, path) in enumerate(zip(files, labels, paths, strict=True), start=1)
+        if row not in wrong and path is not None
+    ]
     # Splits are drawn in this order, so they don't depend on the order of the rows.
-    order = sorted(range(len(files)), key=lambda row: (PurePosixPath(files[row]).name, files[row]))
+    kept.sort(key=lambda row: row[:2])
     return Table(
-        files=tuple(files[row] for row in order),
-        paths=tuple(paths[row] or root for row in order),
-        labels=tuple(labels[row] for row in order),
-        rows=tuple(row + 1 for row in order),
+        files=tuple(row[1] for row in kept),
+        paths=tuple(row[2] for row in kept),
+        labels=tuple(row[3] for row in kept),
+        rows=tuple(row[4] for row in kept),
+        wrong=tuple(wrong.items()),
     )
+
+
+def unlisted(table: Table) -> list[Path]:
+    """Pictures that lie beside those of the table, but in no row of it."""
+    suffixes = {path.suffix for path in table.paths}
+    folders = {path.parent for path in table.paths}
+    beside = {path for folder in folders for path in folder.iterdir() if path.suffix in suffixes}
+    return sorted(beside - set(table.paths))
 
 
 def complain(file: Path, wrong: Sequence[tuple[int, str]]) -> None:
@@ -111,7 +127,7 @@ def _find(root: Path, files: Sequence[str]) -> list[Path | None]:
 
 
 def _wrong_rows(
-    root: Path, files: Sequence[str], labels: Sequence[str], paths: Sequence[Path | None]
+    files: Sequence[str], labels: Sequence[str], paths: Sequence[Path | None]
 ) -> list[tuple[int, str]]:
     wrong: list[tuple[int, str]] = []
     first: dict[Path, int] = {}

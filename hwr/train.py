@@ -15,13 +15,14 @@ from torch.nn import functional
 
 from hwr import images, metrics, run, tensorboard
 from hwr.alphabet import Alphabet
-from hwr.config import CNNConfig, MLPConfig, ModelConfig, TrainConfig, nearest
+from hwr.config import nearest
 from hwr.datamodule import CharacterData
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
 from hwr.models.mlp import MLP
 from hwr.recorder import Recorder, WholeCheckpointIO, progress_bars
+from hwr.schema import CNNConfig, MLPConfig, ModelConfig, TrainConfig
 
 
 def train(config: TrainConfig, folder: Path) -> dict[str, Any]:

@@ -1,0 +1,196 @@
+"""The settings' names and types: a dataclass for every group of conf/, where the values stand."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+PREPROCESSINGS = ("notebook",)
+MONITORS = tuple(f"val/{name}" for name in ("loss", "acc", "acc_nocase", "top3"))
+
+
+@dataclass
+class DataConfig:
+    """What every data set has.
+
+    Attributes:
+        name: What the table of runs calls it.
+        preprocessing: How a picture becomes an array: one of `PREPROCESSINGS`.
+        batch_size: Pictures in a training batch, at least 1.
+        cache: Folder in which arrays are kept.
+    """
+
+    name: str
+    preprocessing: str
+    batch_size: int
+    cache: str
+
+
+@dataclass
+class EnglishConfig(DataConfig):
+    """A folder of pictures with a table `image,label`.
+
+    Attributes:
+        root: The folder.
+        csv: Name of the table in it.
+    """
+
+    root: str
+    csv: str
+
+
+@dataclass
+class SyntheticConfig(DataConfig):
+    """The built-in pen.
+
+    Attributes:
+        writers: People who draw every character once, 1 to 999.
+        seed: Seed of the pen, at least 0.
+    """
+
+    writers: int
+    seed: int
+
+
+@dataclass
+class SplitConfig:
+    """What every split has.
+
+    Attributes:
+        name: What the table of runs calls it.
+        seed: Seed of the shuffle, at least 0.
+        val_size: Share of the training pictures (of the training writers for `writer`) that is
+            cut off for validation, 0 to below 1.
+        val_is_test: Validate on the test split; nothing may then be chosen by validation.
+    """
+
+    name: str
+    seed: int
+    val_size: float
+    val_is_test: bool
+
+
+@dataclass
+class StratifiedConfig(SplitConfig):
+    """A random share of every class is tested; `test_size` is that share, above 0, below 1."""
+
+    test_size: float
+
+
+@dataclass
+class FoldConfig(SplitConfig):
+    """What cuts into folds: `fold` (from 0) of `folds` (at least 2) is tested."""
+
+    folds: int
+    fold: int
+
+
+@dataclass
+class KFoldConfig(FoldConfig):
+    """Stratified folds over the pictures."""
+
+
+@dataclass
+class WriterConfig(FoldConfig):
+    """Folds over the writers: nobody is on both sides."""
+
+
+@dataclass
+class ModelConfig:
+    """What every network has.
+
+    Attributes:
+        name: What the table of runs calls it.
+        lr: Learning rate, above 0.
+    """
+
+    name: str
+    lr: float
+
+
+@dataclass
+class MLPConfig(ModelConfig):
+    """One hidden layer of `hidden` sigmoid units, at least 1."""
+
+    hidden: int
+
+
+@dataclass
+class CNNConfig(ModelConfig):
+    """Two convolutional blocks.
+
+    Attributes:
+        conv_dropout: Share of values dropped behind each block, 0 to below 1.
+        dense_dropout: Share of values dropped before the last layer, 0 to below 1.
+    """
+
+    conv_dropout: float
+    dense_dropout: float
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`."""
+
+    max_epochs: int
+    accelerator: str
+    devices: int
+    precision: str
+    deterministic: str
+
+
+@dataclass
+class RunConfig:
+    """What networks and forest share.
+
+    Attributes:
+        data: The data set.
+        split: How it is cut into training, validation and test pictures.
+        seed: Makes a run repeatable, 0 to 2**32 - 1.
+    """
+
+    data: DataConfig
+    split: SplitConfig
+    seed: int
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Settings of hwr-train.
+
+    Attributes:
+        model: The network.
+        trainer: How it is fitted.
+        monitor: Validation figure whose best epoch is reported, one of `MONITORS`; None: the last.
+        ckpt: Checkpoint to go on from.
+    """
+
+    model: ModelConfig
+    trainer: TrainerConfig
+    monitor: str | None
+    ckpt: str | None
+
+
+@dataclass
+class ForestConfig(RunConfig):
+    """Settings of hwr-forest.
+
+    Attributes:
+        n_estimators: Number of trees, at least 1.
+        n_jobs: Processor cores for the fit, -1: all.
+    """
+
+    n_estimators: int
+    n_jobs: int
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "": {"train": TrainConfig, "forest": ForestConfig},
+    "data": {"english": EnglishConfig, "synthetic": SyntheticConfig},
+    "split": {"stratified": StratifiedConfig, "kfold": KFoldConfig, "writer": WriterConfig},
+    "model": {"mlp": MLPConfig, "cnn": CNNConfig},
+}
+for _nodes in SCHEMAS.values():
+    for _name, _node in _nodes.items():
+        # Beneath hydra/, so that help and errors don't offer the schemas as choices.
+        ConfigStore.instance().store(group="hydra/schema", name=_name, node=_node)

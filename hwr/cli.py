@@ -56,8 +56,7 @@ def _launch(name: str) -> None:
             codes.append(1 if sweeping else _code(error))
             _report(who, error, full_error)
         finally:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            _remove_empty(folder, stop=Path.cwd() / "outputs")
 
     arguments = get_args_parser().parse_args()
     if arguments.experimental_rerun:
@@ -96,6 +95,15 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
         elif not override.is_sweep_override():
             choices.append([override.input_line or ""])
     yield from map(list, itertools.product(*choices))
+
+
+def _remove_empty(folder: Path, stop: Path) -> None:
+    """Remove a folder in which nothing was written, and those above it that held only that."""
+    while folder != stop and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        if not folder.is_relative_to(stop):
+            return
+        folder = folder.parent
 
 
 def _report(what: str, error: Exception, full: bool) -> None:

@@ -187,7 +187,9 @@ def nearest(key: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def _hint(key: str, composed: DictConfig) -> str:
-    known = [name for name in [*_keys(composed), "experiment"] if not name.startswith(key)]
+    known = [
+        name for name in [*_keys(composed), "experiment"] if not f"{name}.".startswith(f"{key}.")
+    ]
     last = key.rpartition(".")[2]
     return nearest(key, [name for name in known if name.rpartition(".")[2] == last] or known)
 

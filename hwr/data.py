@@ -146,8 +146,8 @@ def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Im
         pass  # absent or damaged: made anew
     image = make()
     try:
-        with whole(file) as beside, beside.open("wb") as stream:
-            np.savez(stream, image=image)
+        with whole(file) as beside, beside.open("wb") as output:
+            np.savez(output, image=image)
     except OSError as error:
         print(f"hwr: going on without a cache: {error.strerror}: {cache}", file=sys.stderr)
     return image

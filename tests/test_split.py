@@ -1,0 +1,89 @@
+"""Splits: the notebook's rows, nobody on both sides, and what cannot be cut."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import train_test_split
+
+from hwr import data, synthetic, table
+from hwr.config import compose
+from hwr.errors import DataError
+from hwr.split import Split, split
+
+NAMES = tuple(synthetic.CHARACTERS)
+LABEL = np.repeat(np.arange(62), 10)
+WRITER = np.tile(np.arange(1, 11), 62)
+
+
+def cut(*overrides: str, label: np.ndarray = LABEL, writer: np.ndarray | None = WRITER) -> Split:
+    return split(compose(list(overrides)).split, label, writer, NAMES)
+
+
+def together(parts: Split) -> list[int]:
+    return sorted(np.concatenate([parts.train, parts.val, parts.test]).tolist())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_the_rows_of_the_notebook(real: Path, seed: int) -> None:
+    chars = data.load(compose([f"data.root={real}"]).data)
+    config = compose(["experiment=notebook_cnn", f"seed={seed}"]).split
+    parts = split(config, chars.label, chars.writer, chars.alphabet.names)
+    rows = np.arange(len(chars.label))
+    train, test = train_test_split(rows, stratify=chars.label, test_size=0.25, random_state=seed)
+    np.testing.assert_array_equal(parts.train, train)
+    np.testing.assert_array_equal(parts.test, test)
+    np.testing.assert_array_equal(parts.val, test)
+    assert (len(train), len(test)) == (2557, 853)
+
+
+@pytest.mark.parametrize("kind", ["stratified", "kfold", "writer"])
+def test_parts_are_disjoint_and_whole(kind: str) -> None:
+    parts = cut(f"split={kind}", "split.val_size=0.2")
+    assert together(parts) == list(range(len(LABEL)))
+    again = cut(f"split={kind}", "split.val_size=0.2")
+    other = cut(f"split={kind}", "split.val_size=0.2", "seed=1")
+    assert np.array_equal(parts.test, again.test)
+    assert not np.array_equal(np.sort(parts.test), np.sort(other.test))
+
+
+@pytest.mark.parametrize("kind", ["stratified", "kfold"])
+def test_classes_are_shared_out_evenly(kind: str) -> None:
+    parts = cut(f"split={kind}", "split.val_size=0.2")
+    for rows in (parts.train, parts.val, parts.test):
+        counts = np.bincount(LABEL[rows], minlength=62)
+        assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("kind", ["kfold", "writer"])
+def test_every_picture_is_tested_in_one_fold(kind: str) -> None:
+    folds = [cut(f"split={kind}", f"split.fold={fold}", "split.val_size=0") for fold in range(5)]
+    assert sorted(np.concatenate([parts.test for parts in folds])) == list(range(len(LABEL)))
+
+
+@pytest.mark.parametrize("fold", range(3))
+def test_no_writer_on_two_sides(fold: int) -> None:
+    parts = cut("split=writer", "split.folds=3", f"split.fold={fold}", "split.val_size=0.2")
+    people = [set(WRITER[rows]) for rows in (parts.train, parts.val, parts.test)]
+    assert all(people)
+    assert sum(map(len, people)) == len(set.union(*people)) == 10
+
+
+def test_what_cannot_be_cut() -> None:
+    with pytest.raises(DataError, match="other names; use split=stratified"):
+        cut("split=writer", writer=None)
+    with pytest.raises(DataError, match=r"split\.folds=11 needs as many writers"):
+        cut("split=writer", "split.folds=11")
+    with pytest.raises(DataError, match="needs 2 pictures of every class, but 'z' has 1"):
+        cut(label=np.append(np.delete(LABEL, LABEL == 61), 61))
+    with pytest.raises(DataError, match=r"split\.folds=11 needs 11 pictures of every class"):
+        cut("split=kfold", "split.folds=11")
+    with pytest.raises(DataError, match=r"split\.test_size=0\.01 of 620 pictures"):
+        cut("split.test_size=0.01")
+    with pytest.raises(DataError, match=r"split\.val_size=0\.1 of 465 pictures"):
+        cut("split.val_size=0.1")
+
+
+def test_writers_come_from_the_file_names() -> None:
+    assert table.writers_of(["Img/img001-007.png", "img062-055.PNG"]) == (7, 55)
+    assert table.writers_of(["Img/img001-007.png", "mine.png"]) is None

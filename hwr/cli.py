@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hwr.config import compose, config_dir, resolve
+from hwr.config import VERSION_BASE, compose, config_dir, resolve
 from hwr.errors import UserError
 
 
@@ -69,7 +69,7 @@ def _launch(name: str) -> None:
                     folder = Path(arguments.config_dir).resolve()
                     overrides = [*overrides, f"hydra.searchpath=[file://{folder}]"]
                 compose(overrides, arguments.config_name or name)
-        decorate = hydra.main(str(config_dir()), name, version_base="1.3")
+        decorate = hydra.main(str(config_dir()), name, **VERSION_BASE)
         decorate(job)()
     except KeyboardInterrupt as stop:
         _end(f"{program}: {stop or 'stopped'}", 130)

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -30,6 +31,9 @@ from hwr.schema import (
     TrainerConfig,
 )
 
+# Hydra 1.3 asks which defaults are meant; 1.4 warns of the question.
+VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+
 
 def config_dir() -> Path:
     """The folder conf/: inside the installed package, else beside it in a checkout."""
@@ -51,7 +55,7 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
         ConfigError: A setting is unknown, of the wrong type, out of range, or contradictory.
     """
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
         try:
             composed = hydra_compose(config_name, list(overrides))
         except Exception as error:  # Hydra raises many kinds; all of them come from the settings

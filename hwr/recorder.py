@@ -126,21 +126,24 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
-        epochs, batches = trainer.max_epochs or 0, int(trainer.num_training_batches)
-        done = trainer.current_epoch * batches
-        total = epochs * batches
-        self._bar = tqdm(total=total, initial=done, desc=f"epoch 1/{epochs}", unit="batch")
+        batches = int(trainer.num_training_batches)
+        done, total = (
+            epochs * batches for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
+        )
+        self._bar = tqdm(total=total, initial=done, unit="batch")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name the epoch."""
+        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Move the bar."""
         self._bar.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the epoch and its accuracies."""
-        figures = trainer.callback_metrics
-        shown = {name: f"{figures[name]:.3f}" for name in ("val/acc",) if name in figures}
-        self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
-        self._bar.set_postfix(shown)
+        """Show the validation accuracy."""
+        if "val/acc" in trainer.callback_metrics:
+            self._bar.set_postfix({"val/acc": f"{trainer.callback_metrics['val/acc']:.3f}"})
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar, also after an error."""

@@ -16,6 +16,7 @@ from hwr import synthetic
 from hwr.config import compose
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier
+from hwr.recorder import ProgressBar
 from hwr.train import train
 
 TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
@@ -232,3 +233,13 @@ def test_networks_learn(kind: type[CharacterClassifier]) -> None:
             assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())  # type: ignore[union-attr]
         optimiser.step()
     assert float(loss.detach()) < 0.05
+
+
+def test_progress_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hwr.train.progress_bars", lambda: [ProgressBar()])
+    run(tmp_path, "model=mlp", "split.val_size=0.34", "trainer.max_epochs=2")
+    said = capsys.readouterr().err
+    assert "epoch 2/2: 100%" in said
+    assert "val/acc=" in said

@@ -6,15 +6,20 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
+from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from hwr.config import VERSION_BASE, compose, config_dir, resolve
 from hwr.errors import UserError
@@ -41,6 +46,11 @@ def _launch(name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
     failed: list[str] = []
     codes: list[int] = []
+    made: set[Path] = set()
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.mkdir" and not os.path.exists(arguments[0]):
+            made.add(Path(os.path.abspath(os.fsdecode(arguments[0]))))
 
     def job(composed: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -56,9 +66,12 @@ def _launch(name: str) -> None:
             codes.append(1 if sweeping else _code(error))
             _report(who, error, full_error)
         finally:
-            _remove_empty(folder, stop=Path.cwd() / "outputs")
+            _remove_empty(folder, made)
 
-    arguments = get_args_parser().parse_args()
+    parser = get_args_parser()
+    parser.error = lambda message: _end(f"{program}: {message}", 2)  # type: ignore[method-assign]
+    arguments = parser.parse_args()
+    sys.addaudithook(watch)
     if arguments.experimental_rerun:
         _end(f"{program}: --experimental-rerun would load a pickle, which can run code", 2)
     informing = arguments.help or arguments.hydra_help or arguments.info
@@ -74,6 +87,9 @@ def _launch(name: str) -> None:
     except KeyboardInterrupt as stop:
         _end(f"{program}: {stop or 'stopped'}", 130)
     except Exception as error:
+        if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            _end(f"{program}: {'; '.join(lines)}", 2)
         _report(program, error, full_error)
         sys.exit(_code(error))
     if failed and codes:
@@ -87,8 +103,10 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
     if not multirun:
         yield list(overrides)
         return
+    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
+        loader = GlobalHydra.instance().config_loader()  # knows the choices behind glob(...)
     choices = []
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
         if override.is_discrete_sweep():
             key = override.get_key_element()
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
@@ -97,13 +115,12 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
     yield from map(list, itertools.product(*choices))
 
 
-def _remove_empty(folder: Path, stop: Path) -> None:
-    """Remove a folder in which nothing was written, and those above it that held only that."""
-    while folder != stop and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        if not folder.is_relative_to(stop):
-            return
-        folder = folder.parent
+def _remove_empty(folder: Path, made: set[Path]) -> None:
+    """Remove a folder in which nothing was written, and those above it, if this process made them."""
+    with suppress(OSError):  # not empty
+        while folder in made:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _report(what: str, error: Exception, full: bool) -> None:

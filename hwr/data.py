@@ -3,7 +3,6 @@
 import hashlib
 import os
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from hwr import images, synthetic, table
 from hwr.alphabet import Alphabet
+from hwr.errors import DataError
 from hwr.files import whole
 from hwr.schema import DataConfig, EnglishConfig, SyntheticConfig
 
@@ -71,7 +71,10 @@ def load(config: DataConfig) -> Characters:
 
 
 def _read(config: EnglishConfig) -> tuple[tuple[str, ...], tuple[str, ...], Image, str]:
-    root = Path(config.root).expanduser()
+    try:
+        root = Path(config.root).expanduser()
+    except RuntimeError as error:  # ~ where nobody has a home
+        raise DataError(f"no data folder {config.root}: {error}") from error
     rows = table.read_table(root, config.csv)
     # The key is made of what the files hold, so that no change of a picture goes unnoticed.
     contents = list(_in_threads(_digest, rows.paths, "checking", "picture"))
@@ -136,20 +139,22 @@ def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Im
 
     Several processes may make it at once: each writes a file of its own, and the last stays.
     """
-    file = cache.expanduser() / f"{key[:32]}.npz"
+    name = f"{key[:32]}.npz"
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            image: Image = stored["image"]  # the archive's checksum is verified here
-        if image.shape == shape and image.dtype == np.uint8:
+        with (cache.expanduser() / name).open("rb") as stream, np.load(stream) as stored:
+            image: Image = stored["image"]
+            sound = stored.zip.testzip() is None  # NumPy checks no byte that it doesn't need
+        if sound and image.shape == shape and image.dtype == np.uint8:
             return image
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # absent or damaged: made anew
+    except Exception:  # absent, or damaged: zipfile and NumPy raise many kinds
+        pass
     image = make()
     try:
-        with whole(file) as beside, beside.open("wb") as output:
+        with whole(cache.expanduser() / name) as beside, beside.open("wb") as output:
             np.savez(output, image=image)
-    except OSError as error:
-        print(f"hwr: going on without a cache: {error.strerror}: {cache}", file=sys.stderr)
+    except (OSError, RuntimeError) as error:  # the latter: ~ where nobody has a home
+        why = getattr(error, "strerror", None) or error
+        print(f"hwr: going on without a cache: {why}: {cache}", file=sys.stderr)
     return image
 
 

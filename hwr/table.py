@@ -1,6 +1,8 @@
 """english.csv -> a checked table: every row has a label and a file, or every mistake is named."""
 
+import os
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -52,7 +54,12 @@ def read_table(root: Path, csv: str) -> Table:
     if not file.is_file():
         raise DataError(f"no table {file}: {WAYS_OUT}")
     try:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            # Without index_col=False a comma too many in every row would move the columns.
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
+            )
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{file} is empty; it needs the columns image,label") from error
     except UnicodeDecodeError as error:
@@ -122,7 +129,7 @@ def _find(root: Path, files: Sequence[str]) -> list[Path | None]:
     for file in files:
         name = PurePosixPath(file).name
         tries = (root / file, root / "Img" / name, root / "img" / name, root / name)
-        found.append(next((path for path in tries if name and path.is_file()), None))
+        found.append(next((path for path in tries if name and os.path.isfile(path)), None))
     return found
 
 
@@ -140,7 +147,7 @@ def _wrong_rows(
             wrong.append((row, f"{file} is missing"))
         elif path in first:
             wrong.append((row, f"{file} stands in row {first[path]} already"))
-        elif not label:
+        elif not label.strip():
             wrong.append((row, f"{file} has no label"))
         if path is not None:
             first.setdefault(path, row)

@@ -39,7 +39,7 @@ def plain(experiment: str, overrides: list[str]) -> float:
     config = compose([f"experiment={experiment}", *overrides])
     data = CharacterData(config.data, config.split, config.seed)
     batches, (image, label) = data.train_dataloader(), next(iter(data.test_dataloader()))
-    model = build(config.model, data.alphabet, config.data.preprocessing)
+    model = build(config.model, data.alphabet, config.data)
     optimiser: torch.optim.Optimizer
     if isinstance(model, hwr.MLP):
         optimiser = torch.optim.Adam(model.parameters(), lr=5e-4, eps=1e-7, fused=True)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from hwr.errors import DataError
 
+LOOKALIKES = ("0Oo", "1Iil", "2Zz", "5Ss", "9gq", "Cc", "Kk", "Pp", "Uu", "Vv", "Ww", "Xx", "Yy")
+"""Characters whose form alone hardly tells them apart; size and place may."""
+
 
 @dataclass(frozen=True)
 class Alphabet:
@@ -38,6 +41,12 @@ class Alphabet:
         if unknown:
             raise DataError(f"no class of this alphabet: {', '.join(map(repr, unknown[:5]))}")
         return np.array([index[label] for label in labels], dtype=np.int64)
+
+    def lookalike(self) -> NDArray[np.int64]:
+        """For each class the first class that can hardly be told from it by form, shape (C,)."""
+        group = {name: letters for letters in LOOKALIKES for name in letters}
+        first: dict[str, int] = {}
+        return np.array([first.setdefault(group.get(n, n), i) for i, n in enumerate(self.names)])
 
     def fold(self) -> NDArray[np.int64]:
         """For each class the first class that differs from it in case only, shape (C,)."""

@@ -35,6 +35,11 @@ def forest() -> None:
     _launch("forest")
 
 
+def evaluate() -> None:
+    """The command hwr-evaluate."""
+    _launch("evaluate")
+
+
 def _launch(name: str) -> None:
     """Run `hwr.NAME.NAME` under Hydra, once or as a multirun, with the command line's settings.
 
@@ -116,7 +121,7 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
 
 
 def _remove_empty(folder: Path, made: set[Path]) -> None:
-    """Remove a folder in which nothing was written, and those above it, if this process made them."""
+    """Remove a folder that stayed empty, and those above it, if this process made them."""
     with suppress(OSError):  # not empty
         while folder in made:
             folder.rmdir()

@@ -21,7 +21,11 @@ from hwr.schema import (
     MONITORS,
     PREPROCESSINGS,
     CNNConfig,
+    DataConfig,
+    EmnistConfig,
+    EvaluateConfig,
     FoldConfig,
+    FolderConfig,
     ForestConfig,
     MLPConfig,
     RunConfig,
@@ -30,6 +34,9 @@ from hwr.schema import (
     TrainConfig,
     TrainerConfig,
 )
+
+MAX_PIXELS = 89_478_485
+"""From here on Pillow itself takes a picture for an attack on the memory."""
 
 # Hydra 1.3 asks which defaults are meant; 1.4 warns of the question.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
@@ -46,10 +53,10 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
 
     Args:
         overrides: As on the command line, such as `["experiment=notebook_cnn", "seed=1"]`.
-        config_name: `"train"` or `"forest"`.
+        config_name: `"train"`, `"forest"`, `"evaluate"` or `"fetch"`.
 
     Returns:
-        A `TrainConfig` or a `ForestConfig`.
+        A `TrainConfig`, `ForestConfig`, `EvaluateConfig` or `FetchConfig`.
 
     Raises:
         ConfigError: A setting is unknown, of the wrong type, out of range, or contradictory.
@@ -116,22 +123,51 @@ def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from _unknown(child, f"{prefix}{key}.")
 
 
-def _problems(config: RunConfig) -> Iterator[str]:
+def _problems(config: Any) -> Iterator[str]:
     """What is out of range or contradictory, a sentence each."""
-    data, split = config.data, config.split
-    if not 0 <= config.seed < 2**32:
-        yield f"seed={config.seed} must lie between 0 and {2**32 - 1}"
-    if not 0 <= split.seed < 2**32:
-        yield f"split.seed={split.seed} must lie between 0 and {2**32 - 1}"
+    if hasattr(config, "data"):
+        yield from _data_problems(config.data)
+    match config:
+        case TrainConfig():
+            yield from _split_problems(config)
+            yield from _training_problems(config)
+        case ForestConfig():
+            yield from _split_problems(config)
+            if config.n_estimators < 1:
+                yield f"n_estimators={config.n_estimators} must be at least 1"
+            if config.n_jobs < 1 and config.n_jobs != -1:
+                yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
+        case EvaluateConfig() if config.writers is not None:
+            if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", config.writers):
+                yield f"writers={config.writers} must be numbers and ranges, such as 1-44 or 3,7"
+
+
+def _data_problems(data: DataConfig) -> Iterator[str]:
     if data.preprocessing not in PREPROCESSINGS:
         yield f"data.preprocessing={data.preprocessing} must be one of {', '.join(PREPROCESSINGS)}"
-    if data.batch_size < 1:
-        yield f"data.batch_size={data.batch_size} must be at least 1"
+    for name in ("height", "width", "batch_size"):
+        if getattr(data, name) < 1:
+            yield f"data.{name}={getattr(data, name)} must be at least 1"
+    if isinstance(data, FolderConfig) and not 1 <= data.max_pixels <= MAX_PIXELS:
+        yield f"data.max_pixels={data.max_pixels} must lie between 1 and {MAX_PIXELS}"
+    if isinstance(data, EmnistConfig):
+        if data.variant not in ("byclass", "balanced"):
+            yield f"data.variant={data.variant} must be byclass or balanced"
+        if data.part not in ("train", "test", "all"):
+            yield f"data.part={data.part} must be train, test or all"
     if isinstance(data, SyntheticConfig):
         if not 1 <= data.writers <= 999:
             yield f"data.writers={data.writers} must lie between 1 and 999"
         if data.seed < 0:
             yield f"data.seed={data.seed} must be at least 0"
+
+
+def _split_problems(config: RunConfig) -> Iterator[str]:
+    split = config.split
+    if not 0 <= config.seed < 2**32:
+        yield f"seed={config.seed} must lie between 0 and {2**32 - 1}"
+    if not 0 <= split.seed < 2**32:
+        yield f"split.seed={split.seed} must lie between 0 and {2**32 - 1}"
     if isinstance(split, StratifiedConfig) and not 0 < split.test_size < 1:
         yield f"split.test_size={split.test_size} must lie above 0 and below 1"
     if isinstance(split, FoldConfig):
@@ -146,14 +182,6 @@ def _problems(config: RunConfig) -> Iterator[str]:
             f"split.val_is_test=true leaves nothing to cut, but split.val_size={split.val_size}; "
             "set one of them to false or 0"
         )
-    match config:
-        case TrainConfig():
-            yield from _training_problems(config)
-        case ForestConfig():
-            if config.n_estimators < 1:
-                yield f"n_estimators={config.n_estimators} must be at least 1"
-            if config.n_jobs < 1 and config.n_jobs != -1:
-                yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
 
 
 def _training_problems(config: TrainConfig) -> Iterator[str]:
@@ -164,6 +192,11 @@ def _training_problems(config: TrainConfig) -> Iterator[str]:
         case MLPConfig() if model.hidden < 1:
             yield f"model.hidden={model.hidden} must be at least 1"
         case CNNConfig():
+            if config.data.height < 12 or config.data.width < 16:
+                yield (
+                    f"data.height={config.data.height} data.width={config.data.width} is too small "
+                    "for model=cnn, which takes 12 x 16 pixels or more"
+                )
             for name in ("conv_dropout", "dense_dropout"):
                 if not 0 <= getattr(model, name) < 1:
                     yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hwr import images, synthetic, table
+from hwr import emnist, images, synthetic, table
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.files import whole
-from hwr.schema import DataConfig, EnglishConfig, SyntheticConfig
+from hwr.schema import DataConfig, EmnistConfig, FolderConfig, SyntheticConfig
 
 Image = NDArray[np.uint8]
+Loaded = tuple[tuple[str, ...], tuple[str, ...], Sequence[str] | None, Image, str]
+"""Files, labels, writers, arrays, fingerprint."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -32,7 +34,7 @@ class Characters:
         files: Name of each picture, N of them, in the one order that splits are drawn in.
         image: Grey arrays, shape (N, H, W), 0 black to 255 white.
         label: Class indices, shape (N,).
-        writer: Who drew each picture, shape (N,); None where the file names don't say.
+        writer: Who drew each picture, numbers shape (N,); None where nothing says so.
         alphabet: The classes.
         fingerprint: SHA-256 of names, labels and pictures, 64 hexadecimal digits.
     """
@@ -52,96 +54,103 @@ def load(config: DataConfig) -> Characters:
         DataError: It is missing or broken; every wrong row is named.
     """
     match config:
-        case EnglishConfig():
-            files, labels, image, fingerprint = _read(config)
+        case FolderConfig():
+            files, labels, writers, image, fingerprint = _read(config)
         case SyntheticConfig():
-            files, labels, image, fingerprint = _draw(config)
+            files, labels, writers, image, fingerprint = _draw(config)
+        case EmnistConfig():
+            files, labels, writers, image, fingerprint = emnist.read(config)
         case _:
             raise TypeError(f"no reader for {type(config).__name__}")
     alphabet = Alphabet.of(labels)
-    writers = table.writers_of(files)
+    if len(alphabet) < 2:
+        raise DataError(f"data={config.name} has one class only, {labels[0]!r}; it takes two")
     return Characters(
         files=files,
         image=image,
         label=alphabet.encode(labels),
-        writer=None if writers is None else np.array(writers, dtype=np.int64),
+        writer=None if writers is None else _numbers(writers),
         alphabet=alphabet,
         fingerprint=fingerprint,
     )
 
 
-def _read(config: EnglishConfig) -> tuple[tuple[str, ...], tuple[str, ...], Image, str]:
-    try:
-        root = Path(config.root).expanduser()
-    except RuntimeError as error:  # ~ where nobody has a home
-        raise DataError(f"no data folder {config.root}: {error}") from error
-    rows = table.read_table(root, config.csv)
+def _read(config: FolderConfig) -> Loaded:
+    rows = table.read(config)
     # The key is made of what the files hold, so that no change of a picture goes unnoticed.
-    contents = list(_in_threads(_digest, rows.paths, "checking", "picture"))
+    contents = list(in_threads(_digest, rows.paths, "checking", "picture"))
     fingerprint = _hash(zip(rows.files, rows.labels, contents, strict=True))
-    size = images.SIZES[config.preprocessing]
+    height, width = config.height, config.width
 
     def decode(row: int) -> Image | str:
         if rows.paths[row].stat().st_size == 0:
             return f"{rows.files[row]} has zero bytes"
         try:
             with rows.paths[row].open("rb") as file:
-                return images.read(file, config.preprocessing)
+                return images.read(file, height, width, config.max_pixels)
         except Exception as error:  # Pillow raises many kinds for files that are no pictures
             why = str(error).replace(str(rows.paths[row]), "it").splitlines()
             return f"{rows.files[row]} cannot be read as a picture ({why[0] if why else error!r})"
 
     def decode_all() -> Image:
-        image = np.empty((len(rows.files), *size), np.uint8)
+        image = np.empty((len(rows.files), height, width), np.uint8)
         wrong: list[tuple[int, str]] = []
         numbers = range(len(rows.files))
-        for row, result in enumerate(_in_threads(decode, numbers, "decoding", "picture")):
+        for row, result in enumerate(in_threads(decode, numbers, "decoding", "picture")):
             if isinstance(result, str):
                 wrong.append((rows.rows[row], result))
             else:
                 image[row] = result
-        table.complain(root / config.csv, [*rows.wrong, *wrong])
+        table.complain(rows.source, [*rows.wrong, *wrong])
         return image
 
     if rows.wrong:
         decode_all()  # so that broken pictures are named together with the wrong rows
     if extra := table.unlisted(rows):
         print(
-            f"hwr: {len(extra)} pictures in {root} are in no row of {config.csv}", file=sys.stderr
+            f"hwr: {len(extra)} pictures in {config.root} are in no row of {rows.source.name}",
+            file=sys.stderr,
         )
+    key = _hash([fingerprint, config.preprocessing, height, width, _source(images)])
+    image = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
+    return rows.files, rows.labels, rows.writers, image, fingerprint
 
-    key = _hash([fingerprint, config.preprocessing, _source(images)])
-    image = _cached(Path(config.cache), key, (len(rows.files), *size), decode_all)
-    return rows.files, rows.labels, image, fingerprint
 
-
-def _draw(config: SyntheticConfig) -> tuple[tuple[str, ...], tuple[str, ...], Image, str]:
+def _draw(config: SyntheticConfig) -> Loaded:
     files, labels = synthetic.table(config.writers)
-    height, width = images.SIZES[config.preprocessing]
+    height, width = config.height, config.width
 
     def draw(writer: int) -> Image:
         pictures = synthetic.pictures(writer, config.seed)
-        return np.stack([images.prepare(picture, config.preprocessing) for picture in pictures])
+        return np.stack([images.prepare(picture, height, width) for picture in pictures])
 
     def draw_all() -> Image:
         writers = range(1, config.writers + 1)
-        drawn = np.stack(list(_in_threads(draw, writers, "drawing", "writer")), axis=1)
+        drawn = np.stack(list(in_threads(draw, writers, "drawing", "writer")), axis=1)
         return drawn.reshape(-1, height, width)
 
-    sources = [_source(synthetic), _source(images)]
-    key = _hash([config.writers, config.seed, config.preprocessing, *sources])
-    image = _cached(Path(config.cache), key, (len(files), height, width), draw_all)
-    return files, labels, image, _hash([*files, *labels, image.tobytes()])
+    sources = [_source(synthetic), _digest(synthetic.LETTERS), _source(images)]
+    key = _hash([config.writers, config.seed, config.preprocessing, height, width, *sources])
+    image = _cached(config.cache, key, (len(files), height, width), draw_all)
+    fingerprint = _hash([*files, *labels, hashlib.sha256(image.data).hexdigest()])
+    return files, labels, table.writers_of(files), image, fingerprint
 
 
-def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Image]) -> Image:
+def _numbers(writers: Sequence[str]) -> NDArray[np.int64]:
+    """The writers' own numbers; where some have names instead, numbers in the order of these."""
+    if all(writer.isdecimal() for writer in writers):
+        return np.array([int(writer) for writer in writers], dtype=np.int64)
+    return np.unique(writers, return_inverse=True)[1].astype(np.int64)
+
+
+def _cached(cache: str, key: str, shape: tuple[int, ...], make: Callable[[], Image]) -> Image:
     """The array from the cache if it is there and whole, else made and put there.
 
     Several processes may make it at once: each writes a file of its own, and the last stays.
     """
     name = f"{key[:32]}.npz"
     try:
-        with (cache.expanduser() / name).open("rb") as stream, np.load(stream) as stored:
+        with (Path(cache).expanduser() / name).open("rb") as stream, np.load(stream) as stored:
             image: Image = stored["image"]
             sound = stored.zip.testzip() is None  # NumPy checks no byte that it doesn't need
         if sound and image.shape == shape and image.dtype == np.uint8:
@@ -150,7 +159,7 @@ def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Im
         pass
     image = make()
     try:
-        with whole(cache.expanduser() / name) as beside, beside.open("wb") as output:
+        with whole(Path(cache).expanduser() / name) as beside, beside.open("wb") as output:
             np.savez(output, image=image)
     except (OSError, RuntimeError) as error:  # the latter: ~ where nobody has a home
         why = getattr(error, "strerror", None) or error
@@ -158,7 +167,7 @@ def _cached(cache: Path, key: str, shape: tuple[int, ...], make: Callable[[], Im
     return image
 
 
-def _in_threads(work: Callable[[T], R], items: Sequence[T], doing: str, unit: str) -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Sequence[T], doing: str, unit: str) -> Iterator[R]:
     """The results in order, from all processor cores; Pillow and hashing release the lock.
 
     A bar appears where standard error is a terminal and the work takes over half a second.

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from hwr import data, images
+from hwr import data
 from hwr.alphabet import Alphabet
 from hwr.data import Characters
 from hwr.schema import DataConfig, SplitConfig
@@ -18,10 +18,10 @@ EVALUATION_BATCH = 1024
 
 
 class Batches:
-    """Batches of `image` (B, 1, H, W) and `label` (B,), cut from tensors by index.
+    """Batches of `image` (B, 1, H, W) from 0 to 1 and `label` (B,), cut from tensors by index.
 
     Args:
-        image: Shape (N, 1, H, W).
+        image: Grey values from 0 to 255, shape (N, 1, H, W).
         label: Shape (N,).
         batch_size: B; the last batch may be smaller.
         seed: Shuffles anew every epoch, the same for the same seed and epoch; None: in order.
@@ -51,12 +51,12 @@ class Batches:
         if self.seed is None:
             for start in range(0, len(self.label), self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                yield self.image[rows], self.label[rows]
+                yield self.image[rows] / 255, self.label[rows]
             return
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.label))
         for start in range(0, len(order), self.batch_size):
             index = torch.from_numpy(order[start : start + self.batch_size])
-            yield self.image[index], self.label[index]
+            yield self.image[index] / 255, self.label[index]
 
 
 class CharacterData(LightningDataModule):
@@ -82,12 +82,12 @@ class CharacterData(LightningDataModule):
         if self._loaded is None:
             chars = data.load(self.config)
             parts = split(self.split_config, chars.label, chars.writer, chars.alphabet.names)
-            image = torch.from_numpy(images.scale(chars.image)).unsqueeze(1)
+            image = torch.from_numpy(chars.image).unsqueeze(1)
             self._loaded = chars, parts, image, torch.from_numpy(chars.label)
 
     @property
     def loaded(self) -> tuple[Characters, Split, Tensor, Tensor]:
-        """The set, its split, all images (N, 1, H, W) from 0 to 1, and all labels (N,)."""
+        """The set, its split, all images (N, 1, H, W) from 0 to 255, and all labels (N,)."""
         self.setup()
         assert self._loaded is not None
         return self._loaded

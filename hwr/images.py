@@ -1,36 +1,60 @@
 """Picture -> array: the named preprocessings that networks and forest share."""
 
+import warnings
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageOps
 
-from hwr.schema import PREPROCESSINGS
-
-SIZES = {"notebook": (30, 40)}
-"""Height and width of the arrays, in pixels, by preprocessing."""
-
-assert tuple(SIZES) == PREPROCESSINGS
+# Of pictures between 89 and 179 million pixels Pillow only warns; nobody's memory should tell.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-def read(file: BinaryIO, preprocessing: str) -> NDArray[np.uint8]:
-    """The array of a picture file.
+def read(file: BinaryIO, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
+    """The array (height, width) of a picture file, 0 black to 255 white.
 
     Raises:
-        Exception: The file is no picture, or a broken one; Pillow raises many kinds.
+        Exception: The file is no picture, a broken one, one of several frames, or has more than
+            `max_pixels`; Pillow raises many kinds.
     """
-    with Image.open(file) as picture:
-        return prepare(picture.convert("L"), preprocessing)
+    try:
+        with Image.open(file) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise ValueError(f"{picture.width} x {picture.height} pixels are more than allowed")
+            return prepare(grey(picture), height, width)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError("more pixels than allowed") from error
 
 
-def prepare(grey: Image.Image, preprocessing: str) -> NDArray[np.uint8]:
-    """The array of a picture in mode L, shape (H, W) as in `SIZES`, 0 black to 255 white.
+def grey(picture: Image.Image) -> Image.Image:
+    """Any picture in mode L, upright, what is transparent taken for white paper.
 
-    `notebook` is, bit for bit, `grey.resize((40, 30))`.
+    Raises:
+        ValueError: It is animated, or its pixels are no 8- or 16-bit numbers.
     """
-    height, width = SIZES[preprocessing]
-    if grey.width < grey.height:  # Pillow may scale the columns of a tall picture first
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":  # a phone's photo
+        raise ValueError("it has several frames")
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.has_transparency_data:
+        colours = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), colours)
+    if picture.mode.startswith("I"):  # Pillow would clip 16 bits to 8
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels have more than 16 bits")
+        return Image.fromarray((values // 257).astype(np.uint8))
+    if picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    return picture.convert("L")
+
+
+def prepare(grey: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """The array (height, width) of a picture in mode L, 0 black to 255 white.
+
+    It is, bit for bit, the notebook's `grey.resize((width, height))`.
+    """
+    if 3 * grey.width < 4 * grey.height or grey.width < width:  # columns may come first
         return np.asarray(grey.resize((width, height)))
     box = ImageChops.invert(grey).getbbox()
     if box is None:

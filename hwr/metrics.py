@@ -1,5 +1,6 @@
 """What is measured, the same for networks and forest; the arithmetic is torchmetrics'."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
@@ -19,7 +20,7 @@ from hwr.alphabet import Alphabet
 
 
 class FoldedAccuracy(MulticlassAccuracy):
-    """Accuracy after the case of both the predicted and the true class is folded.
+    """Accuracy after both the predicted and the true class are folded.
 
     Args:
         fold: For each class the class that stands for it, shape (C,).
@@ -37,18 +38,21 @@ class FoldedAccuracy(MulticlassAccuracy):
 
 
 def accuracies(alphabet: Alphabet) -> MetricCollection:
-    """`acc`, `acc_nocase` and `top3`, updated with scores (N, C) and labels (N,)."""
+    """Accuracies by name, updated with scores (N, C) and labels (N,).
+
+    `acc`; and where they mean something: `acc_nocase`, with case folded; `acc_lookalike`, with
+    characters that look alike taken for one; `top3`, the true class among the first three.
+    """
     classes = len(alphabet)
-    return MetricCollection(
-        {
-            "acc": MulticlassAccuracy(classes, average="micro", validate_args=False),
-            "acc_nocase": FoldedAccuracy(alphabet.fold(), validate_args=False),
-            "top3": MulticlassAccuracy(
-                classes, top_k=min(3, classes), average="micro", validate_args=False
-            ),
-        },
-        compute_groups=False,
-    )
+    found: dict[str, Metric | MetricCollection] = {
+        "acc": MulticlassAccuracy(classes, average="micro", validate_args=False)
+    }
+    for name, fold in (("nocase", alphabet.fold()), ("lookalike", alphabet.lookalike())):
+        if len(np.unique(fold)) < classes:
+            found[f"acc_{name}"] = FoldedAccuracy(fold, validate_args=False)
+    if classes > 3:
+        found["top3"] = MulticlassAccuracy(classes, top_k=3, average="micro", validate_args=False)
+    return MetricCollection(found, compute_groups=False)
 
 
 def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict[str, float]:
@@ -60,18 +64,41 @@ def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict
         alphabet: The C classes.
 
     Returns:
-        `loss` (mean negative log-likelihood, in nats), `acc`, `acc_nocase`, `top3`, and the macro
-        means over classes of `auroc` (one against the rest) and `ap` (average precision).
+        `loss` (mean negative log-likelihood, in nats), the accuracies, and the macro means over
+        the classes that occur of `auroc` (one against the rest) and `ap` (average precision).
     """
     classes = len(alphabet)
     probability = log_probability.exp()
+    present = torch.unique(label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes that don't occur are left out below
+        auroc = MulticlassAUROC(classes, average=None)(probability, label)[present]
+        precision = MulticlassAveragePrecision(classes, average=None)(probability, label)[present]
     figures = {
         "loss": functional.nll_loss(log_probability, label),
         **accuracies(alphabet)(log_probability, label),
-        "auroc": MulticlassAUROC(classes)(probability, label),
-        "ap": MulticlassAveragePrecision(classes)(probability, label),
+        "auroc": auroc.mean(),
+        "ap": precision.mean(),
     }
     return {name: float(value) for name, value in figures.items()}
+
+
+def bootstrap(
+    right: NDArray[np.float64], group: NDArray[np.int64], draws: int = 2000
+) -> tuple[float, float]:
+    """A 95 % interval of an accuracy, by drawing whole groups anew (B. Efron, 1979).
+
+    Args:
+        right: 1 where a picture was read rightly, else 0, shape (N,).
+        group: What is drawn as one: the writer of each picture, shape (N,).
+        draws: How often.
+    """
+    _, index = np.unique(group, return_inverse=True)
+    hits, sizes = np.bincount(index, right), np.bincount(index)
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, len(sizes), (draws, len(sizes)))
+    low, high = np.quantile(hits[drawn].sum(1) / sizes[drawn].sum(1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def confusion(log_probability: Tensor, label: Tensor) -> NDArray[np.int64]:

@@ -44,6 +44,11 @@ def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
         way = f", or go on with it by ckpt={last}" if last.exists() else ""
         raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
     (folder / "metrics.json").unlink(missing_ok=True)
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: Any) -> None:
+    """Write the composed settings as `config.yaml`."""
     with whole(folder / "config.yaml") as beside:
         beside.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))), encoding="utf-8")
 
@@ -83,6 +88,15 @@ def finish(
         "hwr_version": version("hwr"),
         "config": plain(config),
     }
+    write_predictions(folder, predictions)
+    with whole(folder / "metrics.json") as beside:
+        beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print(summary(metrics, folder))
+    return metrics
+
+
+def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
+    """Write `predictions.csv`."""
     with (
         whole(folder / "predictions.csv") as beside,
         beside.open("w", newline="", encoding="utf-8") as file,
@@ -90,10 +104,6 @@ def finish(
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("file", "label", "prediction", "probability"))
         table.writerows((*row[:3], f"{row[3]:.6f}") for row in predictions)
-    with whole(folder / "metrics.json") as beside:
-        beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(summary(metrics, folder))
-    return metrics
 
 
 def rows_of(characters: Characters, rows: Indices, log_probability: Tensor) -> Iterable[Prediction]:
@@ -107,9 +117,14 @@ def rows_of(characters: Characters, rows: Indices, log_probability: Tensor) -> I
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:
     """The run in two lines for the terminal."""
+    more = {"acc_nocase": "case folded", "top3": "top 3"}
+    listed = "".join(
+        f", {words} {metrics[f'test/{name}']:.4f}"
+        for name, words in more.items()
+        if f"test/{name}" in metrics
+    )
     return (
-        f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_pictures']} pictures, "
-        f"case folded {metrics['test/acc_nocase']:.4f}, top 3 {metrics['test/top3']:.4f}; "
+        f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_pictures']} pictures{listed}; "
         f"fitted in {metrics['fit_seconds']:.1f} s\n{folder}"
     )
 

@@ -20,7 +20,7 @@ REPEATS = {"seed", "ckpt", "split.seed", "split.fold", "data.root", "data.cache"
 """Settings that tell the runs of one row apart, or only where and how fast they ran."""
 
 MEANS = ("test/acc_nocase", "test/top3", "test/loss", "test/auroc", "test/ap", "train/acc")
-NEEDED = {"model", "data", "split", "test/acc", "config", "fit_seconds", "parameters", *MEANS}
+NEEDED = {"model", "data", "split", "test/acc", "config", "fit_seconds", "parameters"}
 LEGEND = (
     "accuracy: mean and 95 % interval in percent; the corrected resampled t (Nadeau and Bengio, "
     "2003) where test splits share pictures, the plain t for folds"
@@ -125,7 +125,11 @@ def _row(runs: list[Run], alternatives: list[dict[str, str]]) -> Row:
         "one_run_low": None if one_more is None else mean - one_more,
         "one_run_high": None if one_more is None else mean + one_more,
         **{
-            name.removeprefix("test/").replace("/", "_"): statistics.fmean(r[name] for r in runs)
+            name.removeprefix("test/").replace("/", "_"): (
+                statistics.fmean(run[name] for run in runs)
+                if all(name in run for run in runs)  # some figures mean nothing with some classes
+                else None
+            )
             for name in MEANS
         },
         "fit_seconds": statistics.fmean(run["fit_seconds"] for run in runs),
@@ -182,7 +186,7 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
             [
                 *(str(row[key]) for key in ("model", "setting", "data", "split", "runs")),
                 f"{100 * row['acc']:.1f}{half}",
-                f"{100 * row['acc_nocase']:.1f}",
+                "-" if row["acc_nocase"] is None else f"{100 * row['acc_nocase']:.1f}",
                 f"{row['fit_seconds']:.1f}",
                 f"{row['parameters']:,}",
             ]

@@ -16,27 +16,39 @@ class DataConfig:
     Attributes:
         name: What the table of runs calls it.
         preprocessing: How a picture becomes an array: one of `PREPROCESSINGS`.
+        height: Of an array, in pixels, at least 1.
+        width: Of an array, in pixels, at least 1.
         batch_size: Pictures in a training batch, at least 1.
         cache: Folder in which arrays are kept.
     """
 
     name: str
     preprocessing: str
+    height: int
+    width: int
     batch_size: int
     cache: str
 
 
 @dataclass
-class EnglishConfig(DataConfig):
-    """A folder of pictures with a table `image,label`.
+class FolderConfig(DataConfig):
+    """A folder of pictures with a table, or with a folder for every class.
 
     Attributes:
         root: The folder.
-        csv: Name of the table in it.
+        csv: Name of the table in it; None: the only one there, or else a folder a class.
+        image_column: Column of the table that holds the files.
+        label_column: Column that holds the classes.
+        writer_column: Column that says who wrote, if the table has it.
+        max_pixels: Pictures with more are refused, 1 to 89,478,485 (Pillow's own limit).
     """
 
     root: str
-    csv: str
+    csv: str | None
+    image_column: str
+    label_column: str
+    writer_column: str
+    max_pixels: int
 
 
 @dataclass
@@ -50,6 +62,24 @@ class SyntheticConfig(DataConfig):
 
     writers: int
     seed: int
+
+
+@dataclass
+class EmnistConfig(DataConfig):
+    """EMNIST as torchvision reads it.
+
+    Attributes:
+        root: Folder that holds, or is to hold, `EMNIST/raw`.
+        variant: `byclass` (62 classes) or `balanced` (47: small letters that look like their
+            capitals are joined with them).
+        part: `train`, `test`, or `all`.
+        download: Fetch it where it is missing.
+    """
+
+    root: str
+    variant: str
+    part: str
+    download: bool
 
 
 @dataclass
@@ -184,9 +214,35 @@ class ForestConfig(RunConfig):
     n_jobs: int
 
 
+@dataclass
+class EvaluateConfig:
+    """Settings of hwr-evaluate.
+
+    Attributes:
+        data: What is read; its size and preprocessing are those of the checkpoint.
+        ckpt: A run folder, or a checkpoint.
+        writers: Only what these wrote, such as `1-44` or `3,7`; None: everything.
+    """
+
+    data: DataConfig
+    ckpt: str
+    writers: str | None
+
+
+@dataclass
+class FetchConfig:
+    """Where hwr-data fetch finds the real set: Kaggle's name of it, and Chars74K's archive."""
+
+    kaggle: str
+    url: str
+
+
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "": {"train": TrainConfig, "forest": ForestConfig},
-    "data": {"english": EnglishConfig, "synthetic": SyntheticConfig},
+    "": {
+        **{"train": TrainConfig, "forest": ForestConfig},
+        **{"evaluate": EvaluateConfig, "fetch": FetchConfig},
+    },
+    "data": {"folder": FolderConfig, "synthetic": SyntheticConfig, "emnist": EmnistConfig},
     "split": {"stratified": StratifiedConfig, "kfold": KFoldConfig, "writer": WriterConfig},
     "model": {"mlp": MLPConfig, "cnn": CNNConfig},
 }

@@ -45,8 +45,27 @@ def split(
         names: Class names.
 
     Raises:
-        DataError: The set has too few pictures of a class, or too few writers, or none.
+        DataError: The set has too few pictures of a class, or too few writers, or none; or a
+            class is in the test part only.
     """
+    parts = _cut(config, label, writer, names)
+    for part, rows in (("test", parts.test), ("validation", parts.val)):
+        if len(unseen := np.setdiff1d(label[rows], label[parts.train])):
+            listed = ", ".join(repr(names[i]) for i in unseen[:5])
+            more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
+            raise DataError(
+                f"the {part} part has the class {listed}{more}, which no training picture shows; "
+                "choose another split.fold or split.seed, or split=stratified"
+            )
+    return parts
+
+
+def _cut(
+    config: SplitConfig,
+    label: NDArray[np.int64],
+    writer: NDArray[np.int64] | None,
+    names: tuple[str, ...],
+) -> Split:
     rows = np.arange(len(label))
     match config:
         case StratifiedConfig():
@@ -89,9 +108,10 @@ def _stratified(
     _at_least(2, label[rows], names, "a stratified split")
     classes, count = len(np.unique(label[rows])), int(np.ceil(share * len(rows)))
     if count < classes or len(rows) - count < classes:
+        none = ", or none: split.val_size=0" if key == "val_size" else ""
         raise DataError(
             f"split.{key}={share} of {len(rows)} pictures leaves fewer than one picture "
-            f"for each of the {classes} classes on one side; choose a share nearer to 0.5"
+            f"for each of the {classes} classes on one side; choose a share nearer to 0.5{none}"
         )
     kept, cut = train_test_split(rows, test_size=share, stratify=label[rows], random_state=seed)
     return kept, cut

@@ -1,23 +1,40 @@
 """The built-in pen: draws a data set of the real one's form, so that everything runs without files.
 
-The strokes are the Hershey vectors (A. V. Hershey, 1967, public domain); every writer has a slant,
-a size, a place, a pen and a trembling hand of its own, and every character varies a little more.
+A writer has a form of every character, a slant, a size, a place, a pen and a hand of its own, which
+hold over all characters; every picture varies a little more. The spreads are those of writers 1 to
+44 of the real set.
 """
 
 import string
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
-from HersheyFonts import HersheyFonts
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter1d
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 SIZE = (1200, 900)
 """Width and height of a picture, in pixels."""
+LETTERS = Path(__file__).with_name("letters.txt")
+CAPITAL = 20
+"""Height of a capital letter in `letters.txt`, whose unit is the unit of all lengths in strokes."""
 
-Strokes = list[NDArray[np.float64]]
+Points = NDArray[np.float64]
+Stroke = tuple[Points, ...]
+"""The sections of a line between its corners: each a smooth curve through points (K, 2)."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a character: how common it is, and its strokes."""
+
+    weight: float
+    joined: bool
+    strokes: tuple[Stroke, ...]
 
 
 @dataclass(frozen=True)
@@ -25,37 +42,47 @@ class Writer:
     """What the characters of one person share.
 
     Attributes:
-        script: Small letters as in joined-up writing.
+        joined: How much the small letters are those of joined-up writing, 0 to 1.
         slant: Shift to the right per unit of height.
         height: Of a capital letter, in pixels.
-        aspect: Width over the font's width.
-        centre: Where the middle of a character lies, in pixels from the left.
-        baseline: Pixels from the top.
-        pen: Line width in pixels.
-        tremor: Standard deviation of the strokes' displacement, in font units (a capital is 21).
+        small: Size of small letters over their usual size.
+        aspect: Width over the usual width.
+        centre: Where the middles of characters lie, in pixels from the left.
+        middle: Where the middles of capitals lie, in pixels from the top.
+        line: How far characters stand on a line (1), or are put in the middle each (0).
+        pen: Line width, in pixels.
+        jitter: Standard deviation of the points that a stroke passes through, in units.
+        tremor: Standard deviation of the line, in units.
     """
 
-    script: bool
+    joined: float
     slant: float
     height: float
+    small: float
     aspect: float
     centre: float
-    baseline: float
+    middle: float
+    line: float
     pen: float
+    jitter: float
     tremor: float
 
     @classmethod
     def draw(cls, random: np.random.Generator) -> "Writer":
-        """A person; the spreads are about those of the real set."""
+        """A person."""
+        size = float(np.clip(random.normal(), -2.2, 2))
         return cls(
-            script=bool(random.random() < 0.2),
-            slant=random.normal(0.08, 0.12),
-            height=480 * float(np.exp(random.normal(0, 0.18))),
-            aspect=float(np.exp(random.normal(0, 0.12))),
-            centre=random.normal(585, 55),
-            baseline=random.normal(690, 40),
-            pen=58 * (1.3 if random.random() < 0.05 else 1) * random.normal(1, 0.05),
-            tremor=abs(random.normal(0.8, 0.2)),
+            joined=random.beta(2, 2.5),
+            slant=random.normal(0.08, 0.1),
+            height=425 * float(np.exp(0.2 * size)),
+            small=float(np.exp(random.normal(0, 0.08))),
+            aspect=float(np.exp(random.normal(0, 0.1))),
+            centre=585 + 40 * float(np.clip(random.standard_t(3), -5, 5)),
+            middle=random.normal(466 + 13 * size, 22),
+            line=float(np.clip(random.normal(0.33, 0.2), 0, 1)),
+            pen=58 * (random.uniform(1.25, 1.5) if random.random() < 0.05 else 1),
+            jitter=0.5 * float(np.exp(random.normal(0, 0.3))),
+            tremor=0.25 * float(np.exp(random.normal(0, 0.3))),
         )
 
 
@@ -79,26 +106,82 @@ def pictures(writer: int, seed: int) -> list[Image.Image]:
 
 
 def _picture(character: str, person: Writer, random: np.random.Generator) -> Image.Image:
-    script = person.script and character.islower()
-    strokes = _strokes("scripts" if script else "futural", character)
-    unit = person.height / 21 * float(np.exp(random.normal(0, 0.08)))
-    slant = person.slant + random.normal(0, 0.04)
-    aspect = person.aspect * float(np.exp(random.normal(0, 0.08)))
-    turn = random.normal(0, 0.05)
-    across = np.concatenate([stroke[:, 0] for stroke in strokes])
-    middle = (across.min() + across.max()) / 2
-    place = (person.centre + random.normal(0, 30), person.baseline + random.normal(0, 20))
+    lines = _lines(_form(character, person, random), person, random)
+    unit = person.height / CAPITAL * float(np.exp(random.normal(0, 0.1)))
+    if character.islower():
+        unit *= person.small
+    aspect = person.aspect * float(np.exp(random.normal(0, 0.12)))
+    slant, turn = person.slant + random.normal(0, 0.05), random.normal(0, 0.04)
+    shape = np.array([[aspect, -slant], [0, 1]])
+    turned = np.array([[1, -turn], [turn, 1]]) @ shape
+    lines = [line @ turned.T for line in lines]
+    every = np.concatenate(lines)
+    middle = (every.min(axis=0) + every.max(axis=0)) / 2
+    place = np.array([person.centre, person.middle]) + random.normal(0, (36, 27))
+    place[1] += person.line * (middle[1] - CAPITAL / 2) * unit
     picture = Image.new("L", SIZE, 255)
     pen = ImageDraw.Draw(picture)
-    for stroke in strokes:
-        x, y = _tremble(stroke, person.tremor, random).T
-        x, y = (x - middle) * aspect - (y - 9) * slant, y - 9  # the font's baseline is at 9
-        x, y = x - turn * y, y + turn * x
-        _trace(pen, np.stack([x * unit + place[0], y * unit + place[1]], axis=1), person.pen)
+    for line in lines:
+        _trace(pen, (line - middle) * unit + place, person.pen)
+    if random.random() < 0.01:  # the tablet's pen once touched the sheet elsewhere
+        _trace(pen, np.array([[random.uniform(800, 1000), random.uniform(60, 300)]]), person.pen)
     return picture
 
 
-def _trace(pen: ImageDraw.ImageDraw, points: NDArray[np.float64], width: float) -> None:
+def _form(character: str, person: Writer, random: np.random.Generator) -> tuple[Stroke, ...]:
+    forms = _forms()[character]
+    chance = [f.weight * (person.joined if f.joined else 1 - person.joined) for f in forms]
+    return forms[random.choice(len(forms), p=np.array(chance) / sum(chance))].strokes
+
+
+def _lines(
+    strokes: tuple[Stroke, ...], person: Writer, random: np.random.Generator
+) -> list[Points]:
+    """The strokes as this hand makes them once, a point about every unit: arrays (K, 2)."""
+    bow = random.normal(0, 0.4, (2, 3))
+    lines = []
+    for stroke in strokes:
+        shift = random.normal(0, 0.4, 2)
+        corner = None
+        sections = []
+        for points in stroke:
+            moved = points + random.normal(0, person.jitter, points.shape) + shift
+            if corner is not None:
+                moved[0] = corner
+            corner = moved[-1]
+            sections.append(_curve(moved))
+        line = _overshoot(np.concatenate(sections), random.normal(0.2, 0.6, 2))
+        u, v = line[:, 0] / 7 - 1, line[:, 1] / 10 - 1
+        line = line + np.stack([u * u, u * v, v * v], axis=1) @ bow.T
+        noise = gaussian_filter1d(random.normal(0, 1, line.shape), 4, axis=0, mode="nearest")
+        lines.append(line + 3.8 * person.tremor * noise)  # 3.8: what the filter takes away
+    return lines
+
+
+def _curve(points: Points) -> Points:
+    """A smooth curve through the points."""
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T) + 1e-6)])
+    dense = np.linspace(0, along[-1], int(along[-1]) + 2)
+    if len(points) == 2:
+        return np.stack([np.interp(dense, along, axis) for axis in points.T], axis=1)
+    return np.asarray(CubicSpline(along, points, bc_type="natural")(dense))
+
+
+def _overshoot(line: Points, by: Points) -> Points:
+    """The line with both ends longer, or shorter, by so many units; dots stay as they are."""
+    if len(line) < 6:
+        return line
+    for length in by:
+        step = line[0] - line[1]
+        if length > 0:
+            line = np.concatenate([[line[0] + step * length / max(np.hypot(*step), 0.1)], line])
+        else:
+            line = line[round(-length) :]
+        line = line[::-1]
+    return line
+
+
+def _trace(pen: ImageDraw.ImageDraw, points: Points, width: float) -> None:
     """A line with round ends and joints that stays inside the picture."""
     margin = width / 2 + 2
     points = np.clip(points, margin, np.array(SIZE) - margin)
@@ -107,29 +190,28 @@ def _trace(pen: ImageDraw.ImageDraw, points: NDArray[np.float64], width: float) 
         pen.circle((x, y), width / 2, fill=0)
 
 
-def _tremble(
-    stroke: NDArray[np.float64], tremor: float, random: np.random.Generator
-) -> NDArray[np.float64]:
-    """The stroke with a point per font unit, bent by a slow random displacement."""
-    steps = np.hypot(*np.diff(stroke, axis=0).T)
-    along = np.concatenate([[0], np.cumsum(steps)])
-    dense = np.linspace(0, along[-1], max(2, int(along[-1]) + 1))
-    points = np.stack([np.interp(dense, along, stroke[:, axis]) for axis in (0, 1)], axis=1)
-    knots = np.linspace(0, along[-1], max(2, int(along[-1] / 6) + 1))
-    bend = random.normal(0, tremor, (len(knots), 2))
-    moved = np.stack([np.interp(dense, knots, bend[:, axis]) for axis in (0, 1)], axis=1)
-    return np.asarray(points + moved)
-
-
 @cache
-def _font(name: str) -> HersheyFonts:
-    font = HersheyFonts()
-    font.load_default_font(name)
-    return font
+def _forms() -> dict[str, list[Form]]:
+    forms: dict[str, list[Form]] = {character: [] for character in CHARACTERS}
+    for line in LETTERS.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            character, weight, strokes = line.split(" ", 2)
+            form = Form(
+                weight=float(weight.rstrip("c")),
+                joined=weight.endswith("c"),
+                strokes=tuple(_stroke(stroke) for stroke in strokes.split(" / ")),
+            )
+            forms[character].append(form)
+    return forms
 
 
-@cache
-def _strokes(font: str, character: str) -> Strokes:
-    """The pen strokes of a character, arrays of (x, y) with y downwards, capitals from -12 to 9."""
-    strokes = _font(font).strokes_for_text(character)
-    return [np.array(points, dtype=float) for points in strokes if len(points) > 1]
+def _stroke(text: str) -> Stroke:
+    sections = []
+    for part in text.split("! "):
+        points = [point.rstrip("!").split(",") for point in part.split()]
+        sections.append(np.array([(float(x), float(y)) for x, y in points]))
+    # A section begins where the one before it ended.
+    return tuple(
+        np.concatenate([sections[i - 1][-1:], section]) if i else section
+        for i, section in enumerate(sections)
+    )

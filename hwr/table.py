@@ -1,19 +1,22 @@
-"""english.csv -> a checked table: every row has a label and a file, or every mistake is named."""
+"""A data set's table, or its folders -> checked rows: every mistake is named, with its row."""
 
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
+from PIL import Image
 
 from hwr.errors import DataError
+from hwr.schema import FolderConfig
 
 WAYS_OUT = (
-    "put the data set there, name its folder with data.root=FOLDER or HWR_DATA=FOLDER, "
-    "or use the built-in one with data=synthetic"
+    "get the real set with hwr-data fetch FOLDER, name a folder with data.root=FOLDER or "
+    "HWR_DATA=FOLDER, or use the built-in pen with data=synthetic"
 )
 
 
@@ -22,37 +25,101 @@ class Table:
     """The rows of a data set, in one order whatever the order in the file.
 
     Attributes:
+        source: The table, or the folder whose folders are the classes.
         files: File of each row, as written in the table.
         paths: Where it lies.
-        labels: Its character.
-        rows: Its row in the table, counted from 1 below the header.
+        labels: Its class.
+        writers: Who wrote it; None where nothing says so.
+        rows: Its row in the table, counted from 1 below the header; 0 without a table.
         wrong: Number and mistake of the rows that are left out above.
     """
 
+    source: Path
     files: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
+    writers: tuple[str, ...] | None
     rows: tuple[int, ...]
     wrong: tuple[tuple[int, str], ...]
 
 
-def read_table(root: Path, csv: str) -> Table:
-    """Read and check a table `image,label`.
+def read(config: FolderConfig) -> Table:
+    """Read and check what stands in a data set's table, or how its folders are named.
 
-    Pictures may lie where the table says, under `Img/` or `img/`, or flat in the folder.
-
-    Args:
-        root: Folder of the data set.
-        csv: Name of the table in it.
+    Pictures of a table may lie where it says, under `Img/` or `img/`, or flat in the folder.
+    Labels are brought into Unicode's composed form (NFC): disks differ in the form of file names.
 
     Raises:
-        DataError: Folder or table is missing, unreadable, or without rows or columns.
+        DataError: Folder or table is missing, unreadable, or without rows or columns; or two
+            classes differ in their Unicode form only.
     """
+    try:
+        root = Path(config.root).expanduser()
+    except RuntimeError as error:  # ~ where nobody has a home
+        raise DataError(f"no data folder {config.root}: {error}") from error
     if not root.is_dir():
         raise DataError(f"no data folder {root}: {WAYS_OUT}")
-    file = root / csv
+    source = root / config.csv if config.csv else _only_table(root)
+    if source is None:
+        source, numbers = root, False
+        frame = _folders(root)
+    else:
+        numbers = True
+        frame = _rows(source, config)
+    files, labels = frame["file"].tolist(), frame["label"].tolist()
+    _one_form(source, labels)
+    labels = [unicodedata.normalize("NFC", label) for label in labels]
+    writers = frame["writer"].tolist() if "writer" in frame else writers_of(files)
+    paths = _find(root, files)
+    wrong = dict(_wrong_rows(files, labels, paths))
+    kept = [
+        row - 1 for row, path in enumerate(paths, start=1) if row not in wrong and path is not None
+    ]
+    # Splits are drawn in this order, so they don't depend on the order of the rows.
+    kept.sort(key=lambda row: (PurePosixPath(files[row]).name, files[row]))
+    return Table(
+        source=source,
+        files=tuple(files[row] for row in kept),
+        paths=tuple(path for row in kept if (path := paths[row]) is not None),
+        labels=tuple(labels[row] for row in kept),
+        writers=None if writers is None else tuple(writers[row] for row in kept),
+        rows=tuple(row + 1 if numbers else 0 for row in kept),
+        wrong=tuple((row if numbers else 0, what) for row, what in wrong.items()),
+    )
+
+
+def _only_table(root: Path) -> Path | None:
+    """The one table in the folder, None if there is none."""
+    tables = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv")
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise DataError(f"{root} holds several tables, {names}; choose one with data.csv=")
+    return tables[0] if tables else None
+
+
+def _folders(root: Path) -> pd.DataFrame:
+    """Files and labels where every class has a folder of its own."""
+    suffixes = Image.registered_extensions()
+    rows = [
+        (f"{folder.name}/{file.name}", folder.name)
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in suffixes and not file.name.startswith(".")
+    ]
+    if not rows:
+        raise DataError(
+            f"{root} holds neither a table (*.csv) nor folders of pictures named like the classes: "
+            f"{WAYS_OUT}"
+        )
+    return pd.DataFrame(rows, columns=["file", "label"])
+
+
+def _rows(file: Path, config: FolderConfig) -> pd.DataFrame:
+    """The table's columns of files, labels and, if it has it, writers, under these names."""
     if not file.is_file():
         raise DataError(f"no table {file}: {WAYS_OUT}")
+    columns = {config.image_column: "file", config.label_column: "label"}
     try:
         with warnings.catch_warnings():
             # Without index_col=False a comma too many in every row would move the columns.
@@ -61,34 +128,35 @@ def read_table(root: Path, csv: str) -> Table:
                 file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
             )
     except pd.errors.EmptyDataError as error:
-        raise DataError(f"{file} is empty; it needs the columns image,label") from error
+        needed = ",".join(columns)
+        raise DataError(f"{file} is empty; it needs the columns {needed}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except (pd.errors.ParserError, ValueError) as error:
         raise DataError(f"{file} is not a table: {str(error).strip()}") from error
-    missing = [name for name in ("image", "label") if name not in frame.columns]
-    if missing:
+    if missing := [name for name in columns if name not in frame.columns]:
         found = ", ".join(map(str, frame.columns))
-        raise DataError(f"{file} lacks the column {' and '.join(missing)}; it has {found}")
+        raise DataError(
+            f"{file} lacks the column {' and '.join(missing)}; it has {found} "
+            "(data.image_column and data.label_column name them)"
+        )
     if frame.empty:
         raise DataError(f"{file} has no rows")
-    files, labels = frame["image"].tolist(), frame["label"].tolist()
-    paths = _find(root, files)
-    wrong = dict(_wrong_rows(files, labels, paths))
-    kept = [
-        (PurePosixPath(name).name, name, path, label, row)
-        for row, (name, label, path) in enumerate(zip(files, labels, paths, strict=True), start=1)
-        if row not in wrong and path is not None
-    ]
-    # Splits are drawn in this order, so they don't depend on the order of the rows.
-    kept.sort(key=lambda row: row[:2])
-    return Table(
-        files=tuple(row[1] for row in kept),
-        paths=tuple(row[2] for row in kept),
-        labels=tuple(row[3] for row in kept),
-        rows=tuple(row[4] for row in kept),
-        wrong=tuple(wrong.items()),
-    )
+    if config.writer_column in frame.columns:
+        columns[config.writer_column] = "writer"
+    return frame[list(columns)].rename(columns=columns)
+
+
+def _one_form(source: Path, labels: Sequence[str]) -> None:
+    """Refuse classes that look the same but are other characters to a computer."""
+    forms: dict[str, str] = {}
+    for label in dict.fromkeys(labels):
+        other = forms.setdefault(unicodedata.normalize("NFC", label), label)
+        if other != label:
+            raise DataError(
+                f"{source}: the classes {other!a} and {label!a} are both {label!r} in two "
+                "Unicode forms; write them in one"
+            )
 
 
 def unlisted(table: Table) -> list[Path]:
@@ -103,24 +171,25 @@ def complain(file: Path, wrong: Sequence[tuple[int, str]]) -> None:
     """Raise if there are wrong rows.
 
     Args:
-        file: The table.
-        wrong: Row number and what is wrong with it.
+        file: The table, or the folder.
+        wrong: Row number, 0 without a table, and what is wrong with it.
 
     Raises:
         DataError: Lists the first twenty rows, and how many more there are.
     """
     if not wrong:
         return
-    listed = "; ".join(f"row {row}: {what}" for row, what in sorted(wrong)[:20])
+    listed = "; ".join(f"row {row}: {what}" if row else what for row, what in sorted(wrong)[:20])
     more = f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-    count = "1 row is" if len(wrong) == 1 else f"{len(wrong)} rows are"
+    unit = "row" if wrong[0][0] else "picture"
+    count = f"1 {unit} is" if len(wrong) == 1 else f"{len(wrong)} {unit}s are"
     raise DataError(f"{file}: {count} wrong: {listed}{more}")
 
 
-def writers_of(files: Sequence[str]) -> tuple[int, ...] | None:
+def writers_of(files: Sequence[str]) -> tuple[str, ...] | None:
     """The writer WWW of each file imgCCC-WWW.png, or None where a name has another form."""
     found = [re.search(r"(?:^|/)img\d+-(\d+)\.\w+$", file) for file in files]
-    return tuple(int(match[1]) for match in found if match) if all(found) else None
+    return tuple(match[1] for match in found if match) if all(found) else None
 
 
 def _find(root: Path, files: Sequence[str]) -> list[Path | None]:

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import pickle
 import signal
 import warnings
 from pathlib import Path
@@ -13,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.nn import functional
 
-from hwr import images, metrics, run, tensorboard
+from hwr import checkpoint, metrics, run, tensorboard
 from hwr.alphabet import Alphabet
 from hwr.config import nearest
 from hwr.datamodule import CharacterData
@@ -22,7 +21,7 @@ from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
 from hwr.models.mlp import MLP
 from hwr.recorder import Recorder, WholeCheckpointIO, progress_bars
-from hwr.schema import CNNConfig, MLPConfig, ModelConfig, TrainConfig
+from hwr.schema import CNNConfig, DataConfig, MLPConfig, ModelConfig, TrainConfig
 
 
 def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -45,7 +44,12 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     seed_everything(config.seed, verbose=False)
     data = CharacterData(config.data, config.split, config.seed)
     data.setup()
-    model = build(config.model, data.alphabet, config.data.preprocessing)
+    model = build(config.model, data.alphabet, config.data)
+    if config.monitor and config.monitor.removeprefix("val/") not in (
+        "loss",
+        *metrics.accuracies(data.alphabet),
+    ):
+        raise ConfigError(f"monitor={config.monitor} means nothing with the classes of this set")
     recorder = Recorder(folder, _identity(config, data), config.monitor)
     trainer = _trainer(config, recorder, validate=len(data.parts.val) > 0)
     resumed = Path(config.ckpt).expanduser() if config.ckpt else None
@@ -58,9 +62,9 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     return _finish(config, folder, data, model, trainer, recorder)
 
 
-def build(config: ModelConfig, alphabet: Alphabet, preprocessing: str) -> CharacterClassifier:
+def build(config: ModelConfig, alphabet: Alphabet, data: DataConfig) -> CharacterClassifier:
     """The network that the settings name, freshly initialised."""
-    names, size = list(alphabet.names), list(images.SIZES[preprocessing])
+    names, size, preprocessing = list(alphabet.names), [data.height, data.width], data.preprocessing
     match config:
         case MLPConfig():
             return MLP(names, size, preprocessing, config.lr, config.hidden)
@@ -90,17 +94,13 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
         RunError: It is missing, no checkpoint, of another model, alphabet, split or setting, or
             has more epochs behind it than are asked for.
     """
-    if not path.is_file():
-        raise RunError(f"no checkpoint ckpt={path}")
+    found = checkpoint.read(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a pickle's protocol; what matters is refused
-            found = torch.load(path, map_location="cpu", weights_only=True)
         saved = {"model": found["model"], **found["hyper_parameters"]}
         state = found["callbacks"][recorder.state_key]
         done = len(state["history"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError) as error:
-        raise RunError(f"ckpt={path} is no checkpoint of hwr-train") from error
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path} is no checkpoint of hwr-train") from error
     wanted = {"model": type(model).__name__.lower(), **model.hparams}
     for name, value in {**wanted, **recorder.identity}.items():
         other = {**saved, **state["identity"]}.get(name)

@@ -11,7 +11,13 @@ from hwr.schema import CNNConfig, MLPConfig, StratifiedConfig
 
 @pytest.mark.parametrize(
     "choice",
-    list(product(["english", "synthetic"], ["stratified", "kfold", "writer"], ["mlp", "cnn"])),
+    list(
+        product(
+            ["english", "synthetic", "folder", "emnist"],
+            ["stratified", "kfold", "writer"],
+            ["mlp", "cnn"],
+        )
+    ),
 )
 def test_every_combination_composes(choice: tuple[str, str, str]) -> None:
     data, split, model = choice

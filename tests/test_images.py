@@ -30,22 +30,20 @@ def test_equal_to_pillow(seed: int) -> None:
         case _:
             pass
     picture = Image.fromarray(pixels)
-    np.testing.assert_array_equal(
-        images.prepare(picture.convert("L"), "notebook"), notebook(picture)
-    )
+    np.testing.assert_array_equal(images.prepare(picture.convert("L"), 30, 40), notebook(picture))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 30), (30, 40), (1200, 900), (39, 900)])
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_even_pictures(size: tuple[int, int], grey: int) -> None:
     picture = Image.new("L", size, grey)
-    np.testing.assert_array_equal(images.prepare(picture, "notebook"), notebook(picture))
+    np.testing.assert_array_equal(images.prepare(picture, 30, 40), notebook(picture))
 
 
 def test_real_pictures(real: Path) -> None:
     for file in sorted((real / "Img").glob("*.png"))[::70]:
         with file.open("rb") as stream:
-            found = images.read(stream, "notebook")
+            found = images.read(stream, 30, 40, 10**7)
         with Image.open(file) as picture:
             np.testing.assert_array_equal(found, notebook(picture))
 

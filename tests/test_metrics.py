@@ -20,15 +20,25 @@ def test_equal_to_scikit_learn() -> None:
     found = evaluate(scores, torch.from_numpy(label), alphabet)
     folded = np.array([name.casefold() for name in alphabet.names])
     guess = probability.argmax(1)
+    alike = np.array([{"c": "C"}.get(name, name) for name in alphabet.names])
     expected = {
         "loss": sklearn_metrics.log_loss(label, probability),
         "acc": np.mean(guess == label),
         "acc_nocase": np.mean(folded[guess] == folded[label]),
+        "acc_lookalike": np.mean(alike[guess] == alike[label]),
         "top3": sklearn_metrics.top_k_accuracy_score(label, probability, k=3),
         "auroc": sklearn_metrics.roc_auc_score(label, probability, multi_class="ovr"),
         "ap": sklearn_metrics.average_precision_score(np.eye(classes)[label], probability),
     }
     assert found == pytest.approx(expected, abs=1e-6)
     assert found["acc_nocase"] > found["acc"]
+    assert found["acc_nocase"] > found["acc_lookalike"] > found["acc"]
     counts = sklearn_metrics.confusion_matrix(label, guess)
     np.testing.assert_array_equal(confusion(scores, torch.from_numpy(label)), counts)
+
+
+def test_figures_that_mean_nothing_are_left_out() -> None:
+    scores = torch.log_softmax(torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 1.0]]), dim=1)
+    found = evaluate(scores, torch.tensor([0, 1]), Alphabet.of("XYZ"))  # nothing is a Z
+    assert set(found) == {"loss", "acc", "auroc", "ap"}
+    assert (found["acc"], found["auroc"], found["ap"]) == (1, 1, 1)

@@ -85,5 +85,5 @@ def test_what_cannot_be_cut() -> None:
 
 
 def test_writers_come_from_the_file_names() -> None:
-    assert table.writers_of(["Img/img001-007.png", "img062-055.PNG"]) == (7, 55)
+    assert table.writers_of(["Img/img001-007.png", "img062-055.PNG"]) == ("007", "055")
     assert table.writers_of(["Img/img001-007.png", "mine.png"]) is None

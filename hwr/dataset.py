@@ -1,0 +1,124 @@
+"""hwr-data: draw a data set, fetch or verify the real one, look at any."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from hwr import synthetic
+from hwr.config import compose
+from hwr.data import in_threads
+from hwr.errors import UserError
+from hwr.files import whole_folder
+
+
+def main() -> None:
+    """The command hwr-data. Exit codes: 0; 1 where verify finds a difference; 2; 130."""
+    parser = argparse.ArgumentParser(prog="hwr-data", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+
+    action = actions.add_parser("draw", help="write what the built-in pen draws as a data set")
+    action.add_argument("folder", type=Path, metavar="FOLDER")
+    action.add_argument("--writers", type=int, default=55, metavar="N")
+    action.add_argument("--seed", type=int, default=0, metavar="S")
+
+    action = actions.add_parser("fetch", help="bring the real data set and verify it")
+    action.add_argument("folder", type=Path, metavar="FOLDER")
+    action.add_argument(
+        "--from",
+        dest="source",
+        metavar="SOURCE",
+        help="kaggle, chars74k, an address, or an archive or folder that you have; "
+        "without it Kaggle is tried, then Chars74K",
+    )
+    action.add_argument("settings", nargs="*", metavar="SETTING", help="such as url=ADDRESS")
+
+    action = actions.add_parser("verify", help="compare the real data set with its checksums")
+    action.add_argument("folder", type=Path, metavar="FOLDER")
+
+    action = actions.add_parser("show", help="print what is in a data set, and draw a sheet of it")
+    action.add_argument(
+        "settings",
+        nargs="*",
+        metavar="FOLDER|SETTING",
+        help="a folder, or settings such as data=synthetic data.writers=9",
+    )
+    action.add_argument("--out", type=Path, metavar="FOLDER", help="default: outputs/show/NAME")
+
+    arguments = parser.parse_args()
+    try:
+        sys.exit(_run(arguments))
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            error = UserError(f"{error.strerror}: {error.filename}")
+        print(f"hwr-data: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("hwr-data: stopped; nothing was changed", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.action:
+        case "draw":
+            draw(arguments.folder, arguments.writers, arguments.seed)
+        case "fetch":
+            from hwr import fetch
+
+            config = compose(arguments.settings, "fetch")
+            fetch.fetch(arguments.folder, arguments.source, config.url, config.kaggle)
+        case "verify":
+            from hwr import fetch
+
+            wrong = fetch.verify(arguments.folder)
+            if not wrong:
+                digest = f"SHA-256 of their checksums {fetch.MANIFEST}"
+                print(f"complete: {len(fetch.manifest()):,} pictures as published; {digest}")
+                return 0
+            print("\n".join(wrong[:20]))
+            print(f"{arguments.folder} is not the real data set: {len(wrong):,} differences")
+            return 1
+        case "show":
+            from hwr.show import show  # brings matplotlib
+
+            folders = [item for item in arguments.settings if "=" not in item]
+            settings = [item for item in arguments.settings if "=" in item]
+            if len(folders) > 1:
+                raise UserError(f"one folder at a time, not {' and '.join(folders)}")
+            if folders:
+                settings = ["data=folder", *settings]
+            config = compose(settings).data
+            if folders:
+                config.root = folders[0]
+            name = Path(config.root).resolve().name if folders else config.name
+            print(show(config, arguments.out or Path("outputs/show") / name))
+    return 0
+
+
+def draw(folder: Path, writers: int, seed: int) -> None:
+    """Write what the built-in pen draws in the form of the real set.
+
+    Args:
+        folder: Must not exist, or be empty.
+        writers: People who draw every character once, 1 to 999.
+        seed: Seed of the pen, at least 0.
+
+    Raises:
+        ConfigError: A number is out of range.
+        DataError: The folder holds something.
+    """
+    config = compose(["data=synthetic", f"data.writers={writers}", f"data.seed={seed}"]).data
+    files, labels = synthetic.table(config.writers)
+    with whole_folder(folder) as beside:
+        (beside / "Img").mkdir()
+
+        def write(writer: int) -> None:
+            for number, picture in enumerate(synthetic.pictures(writer, seed)):
+                file = files[number * writers + writer - 1]
+                picture.save(beside / file, compress_level=1)
+
+        for _ in in_threads(write, range(1, writers + 1), "drawing", "writer"):
+            pass
+        rows = "".join(f"{file},{label}\n" for file, label in zip(files, labels, strict=True))
+        (beside / "english.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
+    print(f"{len(files):,} pictures of {writers} writers are in {folder}{os.sep}")

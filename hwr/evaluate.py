@@ -1,0 +1,109 @@
+"""hwr-evaluate: how well a checkpoint reads a data set that it was not trained on."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from hwr import checkpoint, data, images, metrics, run
+from hwr.errors import DataError
+from hwr.files import whole
+from hwr.schema import EvaluateConfig
+
+BATCH = 1024
+
+
+def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
+    """Read all pictures of a data set with a checkpoint, and write what came out.
+
+    `config.yaml`, `predictions.csv` and `evaluation.json` go into the folder.
+
+    Args:
+        config: The settings.
+        folder: Where the files go.
+
+    Returns:
+        What stands in `evaluation.json`: the figures of `metrics.evaluate`, and `acc_low` and
+        `acc_high`, a 95 % interval of the accuracy from 2,000 bootstraps over the writers (over
+        the pictures where these are unknown).
+
+    Raises:
+        DataError: The data set is missing or broken, has classes that the network doesn't know,
+            or nothing of the writers asked for.
+        RunError: There is no checkpoint.
+    """
+    path = checkpoint.find(Path(config.ckpt).expanduser())
+    model = checkpoint.load(path)
+    height, width = model.hparams["size"]
+    preprocessing = model.hparams["preprocessing"]
+    as_trained = {"height": height, "width": width, "preprocessing": preprocessing}
+    characters = data.load(dataclasses.replace(config.data, **as_trained))
+    names = characters.alphabet.names
+    label = model.alphabet.encode(names)[characters.label]
+    rows = _rows_of(config.writers, characters)
+    if _trained_on(path) == characters.fingerprint:
+        print(
+            "hwr-evaluate: this network was trained on pictures of this very set; "
+            "what it says of them is no test",
+            file=sys.stderr,
+        )
+    image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
+    with torch.inference_mode():
+        starts = range(0, len(image), BATCH)
+        logits = torch.cat([model(image[start : start + BATCH]) for start in starts])
+    scores = functional.log_softmax(logits, dim=1)
+    right = (scores.argmax(1).numpy() == label[rows]).astype(float)
+    groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
+    low, high = metrics.bootstrap(right, groups)
+    figures: dict[str, Any] = {
+        "ckpt": str(path),
+        "data": config.data.name,
+        "data_fingerprint": characters.fingerprint,
+        "writers": config.writers,
+        "pictures": len(rows),
+        **metrics.evaluate(scores, torch.from_numpy(label[rows]), model.alphabet),
+        "acc_low": low,
+        "acc_high": high,
+        "config": run.plain(config),
+    }
+    read = dataclasses.replace(characters, label=label, alphabet=model.alphabet)
+    run.write_config(folder, config)
+    run.write_predictions(folder, run.rows_of(read, rows, scores))
+    with whole(folder / "evaluation.json") as beside:
+        beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    who = f" of writers {config.writers}" if config.writers else ""
+    print(
+        f"accuracy {figures['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} pictures{who} "
+        f"in data={config.data.name}\n{folder}"
+    )
+    return figures
+
+
+def _rows_of(writers: str | None, characters: data.Characters) -> NDArray[np.int64]:
+    """The rows that these writers wrote."""
+    if writers is None:
+        return np.arange(len(characters.label))
+    if characters.writer is None:
+        raise DataError("writers= needs to know who wrote each picture, and this data set doesn't")
+    wanted: set[int] = set()
+    for part in writers.split(","):
+        first, _, last = part.partition("-")
+        wanted |= set(range(int(first), int(last or first) + 1))
+    rows = np.flatnonzero(np.isin(characters.writer, list(wanted)))
+    if not len(rows):
+        raise DataError(f"no picture is by writers={writers}")
+    return rows
+
+
+def _trained_on(path: Path) -> str | None:
+    """Fingerprint of the data set that a checkpoint was trained on."""
+    for state in checkpoint.read(path).get("callbacks", {}).values():
+        if "identity" in state:
+            return str(state["identity"].get("data.fingerprint"))
+    return None

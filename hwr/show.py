@@ -1,0 +1,280 @@
+"""A look at a data set before training: what is in it, what looks odd, and a sheet of it."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from hwr import emnist, images, synthetic, table
+from hwr.data import in_threads
+from hwr.errors import DataError
+from hwr.files import whole
+from hwr.schema import DataConfig, EmnistConfig, FolderConfig, SyntheticConfig
+
+CELL = (48, 36)
+"""Width and height of a picture on the sheet, in pixels."""
+SHEET = (100, 60)
+"""Classes and pictures of each that the sheet shows at most."""
+ALIKE = 3.0
+"""Root mean square difference, of 255 grey values, below which pictures are near-duplicates."""
+COMPARED = 20_000
+"""Up to so many pictures are compared pair by pair."""
+
+Source = tuple[Sequence[str], Sequence[str], Sequence[str] | None, Callable[[int], Image.Image]]
+
+
+def show(config: DataConfig, folder: Path) -> str:
+    """Look at a data set: write `overview.png`, `statistics.png` and `pictures.csv`.
+
+    Args:
+        config: The data set.
+        folder: Where the files go.
+
+    Returns:
+        The report as text.
+
+    Raises:
+        DataError: There is no data set, or no picture of it can be read.
+    """
+    wrong: list[str] = []
+    files, labels, writers, opened = _source(config, wrong)
+    cells: list[NDArray[np.uint8] | None] = []
+    rows: list[dict[str, Any]] = []
+    for number, found in enumerate(
+        in_threads(lambda row: _look(opened, row), range(len(files)), "looking", "picture")
+    ):
+        if isinstance(found, str):
+            wrong.append(f"{files[number]} {found}")
+            continue
+        row = {"file": files[number], "label": labels[number]}
+        if writers is not None:
+            row["writer"] = writers[number]
+        rows.append({**row, **found[0]})
+        cells.append(found[1])
+    if not rows:
+        raise DataError(f"no picture of data={config.name} can be read: {wrong[0]}")
+    frame, thumbs = pd.DataFrame(rows), np.stack([cell for cell in cells if cell is not None])
+    with whole(folder / "pictures.csv") as beside:
+        frame.to_csv(beside, index=False)
+    with whole(folder / "overview.png") as beside:
+        _sheet(frame, thumbs).save(beside, format="PNG")
+    with whole(folder / "statistics.png") as beside:
+        _statistics(frame).savefig(beside, format="png")
+    return _report(config, frame, thumbs, wrong, folder)
+
+
+def _source(config: DataConfig, wrong: list[str]) -> Source:
+    """Files, labels, writers, and how to open the picture of a row."""
+    match config:
+        case FolderConfig():
+            rows = table.read(config)
+            wrong += [f"row {row}: {what}" if row else what for row, what in rows.wrong]
+
+            def from_file(row: int) -> Image.Image:
+                picture = Image.open(rows.paths[row])
+                if picture.width * picture.height > config.max_pixels:
+                    raise ValueError(f"has more than data.max_pixels={config.max_pixels}")
+                return picture
+
+            return rows.files, rows.labels, rows.writers, from_file
+        case SyntheticConfig():
+            files, labels = synthetic.table(config.writers)
+            drawn = lru_cache(4)(lambda writer: synthetic.pictures(writer, config.seed))
+            # Writer by writer, so that nobody is asked to draw all again for every character.
+            order = [c * config.writers + w for w in range(config.writers) for c in range(62)]
+            files, labels = tuple(files[i] for i in order), tuple(labels[i] for i in order)
+            by_writer = (files, labels, table.writers_of(files))
+            return *by_writer, lambda row: drawn(row // 62 + 1)[row % 62]
+        case EmnistConfig():
+            config.height = config.width = 28
+            files, labels, _, image, _ = emnist.read(config)
+            return files, labels, None, lambda row: Image.fromarray(image[row])
+    raise TypeError(f"no source for {type(config).__name__}")
+
+
+def _look(
+    opened: Callable[[int], Image.Image], row: int
+) -> tuple[dict[str, Any], NDArray[np.uint8]] | str:
+    """What a picture is like, and a small one of it; or what is wrong with it."""
+    try:
+        picture = opened(row)
+        grey = images.grey(picture)
+    except Exception as error:  # Pillow raises many kinds for files that are no pictures
+        return f"cannot be read ({str(error).splitlines()[0] if str(error) else error!r})"
+    histogram = np.array(grey.histogram())
+    paper = int(np.searchsorted(np.cumsum(histogram), grey.width * grey.height / 2))
+    ink = grey.point([255 * (abs(value - paper) > 64) for value in range(256)])
+    left, top, right, bottom = ink.getbbox() or (0, 0, 0, 0)
+    found = {
+        "width": grey.width,
+        "height": grey.height,
+        "mode": picture.mode,
+        "ink_width": right - left,
+        "ink_height": bottom - top,
+        "ink_x": (left + right) / 2,
+        "ink_y": (top + bottom) / 2,
+        "empty": right == left,
+        "inverted": paper < 128,
+        "at_border": right > left
+        and (left == 0 or top == 0 or right == grey.width or bottom == grey.height),
+    }
+    return found, np.asarray(grey.resize(CELL))
+
+
+def _duplicates(thumbs: NDArray[np.uint8]) -> list[tuple[int, int, float]]:
+    """Pairs of rows whose pictures differ by less than `ALIKE`, nearest first, and by how much."""
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    square = (flat**2).sum(axis=1)
+    pairs = []
+    for start in range(0, len(flat), 1000):
+        part = slice(start, start + 1000)
+        distance = square[part, None] + square[None] - 2 * flat[part] @ flat.T
+        near = np.argwhere(distance < ALIKE**2 * flat.shape[1])
+        pairs += [
+            (int(i) + start, int(j), float(max(distance[i, j], 0) / flat.shape[1]) ** 0.5)
+            for i, j in near
+            if i + start < j
+        ]
+    return sorted(pairs, key=lambda pair: pair[2])
+
+
+def _report(
+    config: DataConfig,
+    frame: pd.DataFrame,
+    thumbs: NDArray[np.uint8],
+    wrong: Sequence[str],
+    folder: Path,
+) -> str:
+    counts = frame["label"].value_counts()
+    each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}-{counts.max()}"
+    people = f", {frame['writer'].nunique()} writers" if "writer" in frame else ""
+    sizes = (frame["width"].astype(str) + " x " + frame["height"].astype(str)).value_counts()
+    odd = ["empty", "inverted", "at_border"]
+    by_class = frame.groupby("label").agg(
+        pictures=("file", "size"), height=("ink_height", "median"), width=("ink_width", "median")
+    )
+    by_class.index.name = None
+    lines = [
+        f"{len(frame):,} pictures, {len(counts):,} classes of {each} pictures{people}",
+        f"sizes  {_counts(sizes)}",
+        f"modes  {_counts(frame['mode'].value_counts())}",
+        "",
+        frame.drop(columns=odd).head().to_string(),
+        "",
+        frame[["ink_height", "ink_width", "ink_x", "ink_y"]].describe().round(1).to_string(),
+        "",
+        "pictures of each class, and medians of its ink in pixels"
+        + (" (first 100)" if len(by_class) > 100 else ""),
+        _in_columns(by_class.head(100).to_string().splitlines()),
+        "",
+    ]
+    for name, words in zip(odd, ("empty", "inverted", "touching the border"), strict=True):
+        lines.append(_listed(words, frame["file"][frame[name]].tolist()))
+    if len(frame) > COMPARED:
+        lines.append(f"near-duplicates: not looked for in more than {COMPARED:,} pictures")
+    else:
+        files, labels = frame["file"], frame["label"]
+        pairs = [
+            f"{files[i]} ({labels[i]}) = {files[j]} ({labels[j]})"
+            for i, j, _ in _duplicates(thumbs)
+        ]
+        lines.append(_listed("near-duplicates", pairs))
+    lines.append(_listed("wrong", wrong))
+    names = "overview.png, statistics.png and pictures.csv"
+    return "\n".join([*lines, f"{names} are in {folder}"])
+
+
+def _counts(counts: "pd.Series[int]") -> str:
+    listed = ", ".join(f"{name} ({count:,})" for name, count in counts.head(8).items())
+    return listed + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")
+
+
+def _listed(words: str, names: Sequence[str]) -> str:
+    if not names:
+        return f"{words}: none"
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{words}: {len(names):,}: {'; '.join(names[:5])}{more}"
+
+
+def _in_columns(lines: Sequence[str]) -> str:
+    """A long table in three columns, the head above each."""
+    head, body = lines[:1], lines[1:]
+    rows = -(-len(body) // 3)
+    parts = [[*head, *body[start : start + rows]] for start in range(0, len(body), rows)]
+    width = max(map(len, lines))
+    longest = max(map(len, parts))
+    padded = [[*part, *[""] * (longest - len(part))] for part in parts]
+    return "\n".join("    ".join(cells).rstrip() for cells in _wide(padded, width))
+
+
+def _wide(parts: list[list[str]], width: int) -> list[tuple[str, ...]]:
+    return [tuple(cell.ljust(width) for cell in row) for row in zip(*parts, strict=True)]
+
+
+def _sheet(frame: pd.DataFrame, thumbs: NDArray[np.uint8]) -> Image.Image:
+    """Classes downwards, writers (or any pictures, where these are unknown) to the right."""
+    classes = sorted(frame["label"].unique())[: SHEET[0]]
+    key = "writer" if "writer" in frame else None
+    columns = (
+        sorted(frame[key].unique(), key=lambda name: (len(name), name))[: SHEET[1]]
+        if key
+        else list(range(min(SHEET[1], int(frame["label"].value_counts().max()))))
+    )
+    width, height = CELL
+    left = 16 + 7 * max(len(name) for name in classes)
+    sheet = Image.new("L", (left + width * len(columns), 20 + height * len(classes)), 255)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for x, name in enumerate(columns):
+        text = str(int(name)) if key and str(name).isdecimal() else str(name)[:6] if key else ""
+        pen.text((left + (x + 0.5) * width, 10), text, 90, font, anchor="mm")
+    place = {name: number for number, name in enumerate(columns)}
+    for y, name in enumerate(classes):
+        pen.text((8, 20 + (y + 0.5) * height), name, 0, font, anchor="lm")
+        for x, row in enumerate(np.flatnonzero(frame["label"] == name)):
+            column = place.get(frame[key][row]) if key else x
+            if column is not None and column < len(columns):
+                cell = Image.fromarray(thumbs[row])
+                sheet.paste(cell, (left + column * width, 20 + y * height))
+    for x in range(len(columns) + 1):
+        pen.line([(left + x * width, 20), (left + x * width, sheet.height)], 220)
+    for y in range(len(classes) + 1):
+        pen.line([(left, 20 + y * height), (sheet.width, 20 + y * height)], 220)
+    return sheet
+
+
+def _statistics(frame: pd.DataFrame) -> Figure:
+    """Pictures and ink by class, and where the ink lies."""
+    figure = Figure(figsize=(14, 9), dpi=100, layout="constrained")
+    axes = figure.subplot_mosaic([["count", "count"], ["size", "size"], ["place", "spread"]])
+    groups = frame.groupby("label")
+    names = list(groups.groups)
+    at = np.arange(len(names))
+    axes["count"].bar(at, groups.size(), color="0.6")
+    axes["count"].set_title("pictures of each class")
+    for column, colour in (("ink_height", "tab:blue"), ("ink_width", "tab:orange")):
+        low, middle, high = (groups[column].quantile(q) for q in (0.25, 0.5, 0.75))
+        axes["size"].errorbar(
+            at, middle, [middle - low, high - middle], fmt="o", ms=4, color=colour, label=column
+        )
+    axes["size"].set_title("ink of each class in pixels: median and quartiles")
+    axes["size"].legend()
+    for name in ("count", "size"):
+        axes[name].margins(x=0.01)
+        if len(names) <= 100 and all(label.isascii() for label in names):
+            axes[name].set_xticks(at, [label.replace("$", r"\$") for label in names])
+    axes["place"].scatter(
+        frame["ink_x"] / frame["width"], frame["ink_y"] / frame["height"], s=4, alpha=0.3
+    )
+    axes["place"].set(xlim=(0, 1), ylim=(1, 0), title="middle of the ink, share of the frame")
+    for column in ("height", "width"):
+        share = frame[f"ink_{column}"] / frame[column]
+        axes["spread"].hist(share, bins=50, range=(0, 1), histtype="step", label=f"ink {column}")
+    axes["spread"].set(xlim=(0, 1), title="ink, share of the frame")
+    axes["spread"].legend()
+    return figure

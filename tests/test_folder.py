@@ -1,0 +1,223 @@
+"""Own sets: tables and folders of any form, alphabets of any size, pictures of any kind."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import hwr
+from hwr import checkpoint, data, images
+from hwr.config import compose
+from hwr.data import Characters
+from hwr.errors import ConfigError, DataError
+from hwr.split import split
+from hwr.train import train
+
+
+def load(root: Path, *overrides: str) -> Characters:
+    return data.load(compose(["data=folder", f"data.root={root}", *overrides]).data)
+
+
+def picture(number: int, size: tuple[int, int] = (60, 45)) -> Image.Image:
+    """White paper with a black square whose place depends on the number."""
+    sheet = Image.new("RGB", size, "white")
+    x, y = 5 + 7 * (number % 5), 5 + 6 * (number // 5 % 5)
+    sheet.paste((0, 0, 0), (x, y, x + 8, y + 8))
+    return sheet
+
+
+def folders(root: Path, labels: list[str], each: int = 3) -> Path:
+    for number, label in enumerate(labels):
+        (root / label).mkdir(parents=True)
+        for copy in range(each):
+            picture(number).save(root / label / f"{copy}.png")
+    return root
+
+
+def table(root: Path, rows: list[tuple[str, ...]], header: str = "image,label") -> Path:
+    root.mkdir(exist_ok=True)
+    with (root / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+    for number, row in enumerate(rows):
+        if row[0] and not (root / row[0]).exists():
+            picture(number).save(root / row[0])
+    return root
+
+
+def test_a_folder_for_every_class(tmp_path: Path) -> None:
+    root = folders(tmp_path / "own", ["alpha", "ß", "漢", "10"])
+    (root / "alpha/notes.txt").write_text("no picture")
+    (root / ".git").mkdir()
+    chars = load(root)
+    assert chars.alphabet.names == ("10", "alpha", "ß", "漢")
+    assert chars.image.shape == (12, 30, 40)
+    assert chars.writer is None
+    assert {file.partition("/")[0] for file in chars.files} == {"alpha", "ß", "漢", "10"}
+    for file, label in zip(chars.files, chars.label, strict=True):
+        assert file.startswith(chars.alphabet.names[label] + "/")
+
+
+def test_any_table(tmp_path: Path) -> None:
+    rows = [(f"p{n}.png", "yes" if n % 2 else "no, never", f"w{n // 2}") for n in range(6)]
+    root = table(tmp_path / "own", rows, "path,meaning,who")
+    names = ["data.image_column=path", "data.label_column=meaning"]
+    chars = load(root, *names)
+    assert chars.alphabet.names == ("no, never", "yes")
+    assert chars.writer is None
+    chars = load(root, *names, "data.writer_column=who")
+    assert chars.writer is not None
+    assert chars.writer.tolist() == [0, 0, 1, 1, 2, 2]
+    assert load(root, *names, "data.csv=rows.csv").files == chars.files
+    with pytest.raises(DataError, match=r"lacks the column image and label; it has path"):
+        load(root)
+    (root / "other.csv").write_text("image,label\n")
+    with pytest.raises(DataError, match=r"other\.csv, rows\.csv; choose one with data\.csv="):
+        load(root, *names)
+
+
+def test_sizes_are_settings(tmp_path: Path) -> None:
+    root = folders(tmp_path / "own", ["a", "b"], 2)
+    picture(0, (900, 700)).save(root / "a/0.png")  # mixed sizes are allowed
+    chars = load(root, "data.height=16", "data.width=20")
+    assert chars.image.shape == (4, 16, 20)
+    with Image.open(root / "a/0.png") as found:
+        np.testing.assert_array_equal(chars.image[0], found.convert("L").resize((20, 16)))
+    with pytest.raises(ConfigError, match=r"data\.height=11 data\.width=40 is too small"):
+        compose(["data=folder", "data.height=11", "model=cnn"])
+    with pytest.raises(ConfigError, match=r"data\.width=0 must be at least 1"):
+        compose(["data=folder", "data.width=0", "model=mlp"])
+
+
+def test_thousands_of_classes(tmp_path: Path) -> None:
+    rows = [(f"p{n % 25}.png", f"word {n:04d}") for n in range(2000)]
+    root = tmp_path / "own"
+    root.mkdir()
+    for number in range(2000):
+        picture(number).save(root / f"{number:04d}.png")
+    with (root / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(
+            [("image", "label"), *((f"{n:04d}.png", r[1]) for n, r in enumerate(rows))]
+        )
+    chars = load(root)
+    assert len(chars.alphabet) == 2000
+    assert chars.label.tolist() == list(range(2000))
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["only"], "has one class only, 'only'"),
+        (["caf\u00e9", "cafe\u0301"], "both 'cafe?.*' in two Unicode forms"),
+    ],
+)
+def test_classes_that_are_none(tmp_path: Path, labels: list[str], words: str) -> None:
+    root = table(tmp_path / "own", [(f"{n}.png", labels[n % len(labels)]) for n in range(4)])
+    with pytest.raises(DataError, match=words):
+        load(root)
+
+
+def test_labels_are_composed(tmp_path: Path) -> None:
+    root = table(tmp_path / "own", [("0.png", "cafe\u0301"), ("1.png", "b")])
+    assert load(root).alphabet.names == ("b", "caf\u00e9")
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    (tmp_path / "empty/inner").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"neither a table .* nor folders .*data=synthetic"):
+        load(tmp_path / "empty")
+
+
+def test_a_broken_picture_in_a_class_folder(tmp_path: Path) -> None:
+    root = folders(tmp_path / "own", ["a", "b"])
+    (root / "a/1.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"1 picture is wrong: a/1\.png cannot be read"):
+        load(root)
+
+
+def test_a_class_that_is_in_the_test_part_only(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", "rare" if n == 0 else "ab"[n % 2], f"w{n // 4}") for n in range(16)]
+    chars = load(table(tmp_path / "own", rows, "image,label,writer"))
+    settings = ["data=folder", "split=writer", "split.folds=4", "split.val_size=0"]
+    said = []
+    for fold in range(4):
+        config = compose([*settings, f"split.fold={fold}"]).split
+        try:
+            split(config, chars.label, chars.writer, chars.alphabet.names)
+        except DataError as error:
+            said.append(str(error))
+    assert len(said) == 1
+    assert "test part has the class 'rare', which no training picture shows" in said[0]
+
+
+def read(picture: Image.Image, kind: str = "PNG", **settings: object) -> np.ndarray:
+    file = io.BytesIO()
+    picture.save(file, kind, **settings)
+    file.seek(0)
+    return images.read(file, 45, 60, 10_000)
+
+
+def test_modes() -> None:
+    sheet = picture(7)
+    expected = np.asarray(sheet.convert("L"))
+    for mode in ("RGB", "L", "1", "P", "RGBA", "LA"):
+        np.testing.assert_array_equal(read(sheet.convert(mode)), expected, mode)
+    np.testing.assert_array_equal(read(sheet.convert("CMYK"), "TIFF"), expected)
+    deep = Image.fromarray(np.asarray(sheet.convert("L")).astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read(deep), expected)
+    np.testing.assert_array_equal(read(deep, "TIFF"), expected)
+    clear = Image.new("RGBA", sheet.size, (0, 0, 0, 0))  # transparent black is white paper
+    clear.paste((0, 0, 0, 255), (20, 20, 28, 28))
+    found = read(clear)
+    assert found[0, 0] == 255
+    assert found[24, 24] == 0
+    turned = sheet.rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held upright: turn it clockwise
+    np.testing.assert_array_equal(read(turned, exif=exif), expected)
+
+
+def test_pictures_that_are_refused(tmp_path: Path) -> None:
+    frames = [picture(n) for n in range(3)]
+    with pytest.raises(ValueError, match="several frames"):
+        read(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="floating-point"):
+        read(Image.new("F", (60, 45)), "TIFF")
+    with pytest.raises(ValueError, match="101 x 100 pixels are more than allowed"):
+        read(Image.new("1", (101, 100)))
+    root = folders(tmp_path / "own", ["a", "b"])
+    Image.new("1", (20_000, 20_000)).save(root / "a/0.png")
+    Image.new("1", (10_000, 10_000)).save(root / "b/0.png")
+    with pytest.raises(DataError, match=r"2 pictures are wrong: .*more.*pixels"):
+        load(root)
+
+
+def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
+    digits = load_digits()
+    root = tmp_path / "digits"
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        (root / str(label)).mkdir(parents=True, exist_ok=True)
+        grey = (255 - np.minimum(image * 16, 255)).astype(np.uint8)
+        Image.fromarray(grey).save(root / str(label) / f"{number:04d}.png")
+    settings = ["data=folder", f"data.root={root}", "data.height=24", "data.width=32"]
+    config = compose([*settings, "model=cnn", "trainer.max_epochs=8", "trainer.accelerator=cpu"])
+    figures = train(config, tmp_path / "run")
+    assert figures["test/acc"] > 0.95
+    assert figures["test_pictures"] == 450
+    assert "test/acc_nocase" not in figures  # digits have no case
+    assert "test/acc_lookalike" not in figures
+    assert "test/top3" in figures
+    model = checkpoint.load(tmp_path / "run")
+    assert model.alphabet.names == tuple("0123456789")
+    assert model.hparams["size"] == [24, 32]
+    same = hwr.CNN.load_from_checkpoint(tmp_path / "run/checkpoints/last.ckpt").eval()
+    image = torch.rand(2, 1, 24, 32)
+    assert torch.equal(model(image), same(image))
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["data"] == "folder"
+    with pytest.raises(ConfigError, match="monitor=val/acc_nocase means nothing"):
+        train(compose([*settings, "monitor=val/acc_nocase"]), tmp_path / "other")

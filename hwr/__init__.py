@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from hwr.forest import load_forest as load_forest
     from hwr.models.cnn import CNN as CNN
     from hwr.models.mlp import MLP as MLP
+    from hwr.predict import Prediction as Prediction
+    from hwr.predict import Recognizer as Recognizer
+    from hwr.predict import load as load
 
 _HOMES = {
     "Alphabet": "hwr.alphabet",
     "CNN": "hwr.models.cnn",
     "CharacterData": "hwr.datamodule",
     "MLP": "hwr.models.mlp",
+    "Prediction": "hwr.predict",
+    "Recognizer": "hwr.predict",
     "compose": "hwr.config",
+    "load": "hwr.predict",
     "load_forest": "hwr.forest",
 }
 __all__ = sorted(_HOMES)

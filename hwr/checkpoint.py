@@ -1,7 +1,7 @@
 """Checkpoints: safely opened, and turned into the network that they hold."""
 
-import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"no checkpoint {path}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise RunError(f"{path} is compressed, which no checkpoint is; it is not opened")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a pickle's protocol; what matters is refused
             found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if found["model"] in NETWORKS and {"hyper_parameters", "state_dict"} <= found.keys():
             return found
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, OSError):
+    except RunError:
+        raise
+    except Exception:  # whatever a broken or hostile file makes zipfile and torch raise
         pass
     raise RunError(f"{path} is no checkpoint of hwr-train")
 
@@ -55,10 +60,18 @@ def load(path: Path) -> CharacterClassifier:
         RunError: There is no checkpoint, or its weights don't fit.
     """
     path = find(path)
-    found = read(path)
+    return network(path, read(path))
+
+
+def network(path: Path, found: dict[str, Any]) -> CharacterClassifier:
+    """The network of what `read` found in a checkpoint, ready to read.
+
+    Raises:
+        RunError: Its weights don't fit its settings.
+    """
     try:
         model = NETWORKS[found["model"]](**found["hyper_parameters"])
         model.load_state_dict(found["state_dict"])
-    except (TypeError, RuntimeError, ValueError) as error:
+    except Exception as error:  # settings of the wrong kind fail in as many ways
         raise RunError(f"{path} does not fit its own settings") from error
     return model.eval()

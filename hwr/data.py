@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,8 @@ from hwr.files import whole
 from hwr.schema import DataConfig, EmnistConfig, FolderConfig, SyntheticConfig
 
 Image = NDArray[np.uint8]
-Loaded = tuple[tuple[str, ...], tuple[str, ...], Sequence[str] | None, Image, str]
-"""Files, labels, writers, arrays, fingerprint."""
+Loaded = tuple[tuple[str, ...], tuple[str, ...], Sequence[str] | None, Image, float, str]
+"""Files, labels, writers, arrays, aspect of the pictures, fingerprint."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -36,6 +37,7 @@ class Characters:
         label: Class indices, shape (N,).
         writer: Who drew each picture, numbers shape (N,); None where nothing says so.
         alphabet: The classes.
+        aspect: Width of the pictures over their height, the median.
         fingerprint: SHA-256 of names, labels and pictures, 64 hexadecimal digits.
     """
 
@@ -44,6 +46,7 @@ class Characters:
     label: NDArray[np.int64]
     writer: NDArray[np.int64] | None
     alphabet: Alphabet
+    aspect: float
     fingerprint: str
 
 
@@ -55,11 +58,11 @@ def load(config: DataConfig) -> Characters:
     """
     match config:
         case FolderConfig():
-            files, labels, writers, image, fingerprint = _read(config)
+            files, labels, writers, image, aspect, fingerprint = _read(config)
         case SyntheticConfig():
-            files, labels, writers, image, fingerprint = _draw(config)
+            files, labels, writers, image, aspect, fingerprint = _draw(config)
         case EmnistConfig():
-            files, labels, writers, image, fingerprint = emnist.read(config)
+            files, labels, writers, image, aspect, fingerprint = emnist.read(config)
         case _:
             raise TypeError(f"no reader for {type(config).__name__}")
     alphabet = Alphabet.of(labels)
@@ -71,6 +74,7 @@ def load(config: DataConfig) -> Characters:
         label=alphabet.encode(labels),
         writer=None if writers is None else _numbers(writers),
         alphabet=alphabet,
+        aspect=aspect,
         fingerprint=fingerprint,
     )
 
@@ -113,7 +117,9 @@ def _read(config: FolderConfig) -> Loaded:
         )
     key = _hash([fingerprint, config.preprocessing, height, width, _source(images)])
     image = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
-    return rows.files, rows.labels, rows.writers, image, fingerprint
+    some = rows.paths[:: -(-len(rows.paths) // 50)]
+    aspect = statistics.median(images.aspect(path) for path in some)
+    return rows.files, rows.labels, rows.writers, image, aspect, fingerprint
 
 
 def _draw(config: SyntheticConfig) -> Loaded:
@@ -133,7 +139,8 @@ def _draw(config: SyntheticConfig) -> Loaded:
     key = _hash([config.writers, config.seed, config.preprocessing, height, width, *sources])
     image = _cached(config.cache, key, (len(files), height, width), draw_all)
     fingerprint = _hash([*files, *labels, hashlib.sha256(image.data).hexdigest()])
-    return files, labels, table.writers_of(files), image, fingerprint
+    aspect = synthetic.SIZE[0] / synthetic.SIZE[1]
+    return files, labels, table.writers_of(files), image, aspect, fingerprint
 
 
 def _numbers(writers: Sequence[str]) -> NDArray[np.int64]:

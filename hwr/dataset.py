@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"complete: {len(fetch.manifest()):,} pictures as published; {digest}")
                 return 0
             print("\n".join(wrong[:20]))
-            print(f"{arguments.folder} is not the real data set: {len(wrong):,} differences")
+            print(f"{arguments.folder} is not the real data set; differences: {len(wrong):,}")
             return 1
         case "show":
             from hwr.show import show  # brings matplotlib

@@ -16,8 +16,8 @@ CHUNK = 10_000
 
 def read(
     config: EmnistConfig,
-) -> tuple[tuple[str, ...], tuple[str, ...], None, NDArray[np.uint8], str]:
-    """Files, labels, no writers, arrays (N, H, W) of black on white, and fingerprint.
+) -> tuple[tuple[str, ...], tuple[str, ...], None, NDArray[np.uint8], float, str]:
+    """Files, labels, no writers, arrays (N, H, W), their aspect, and fingerprint.
 
     The pictures (28 x 28, stored lying on their side, white on black) are stood up and inverted;
     for another size they are scaled to fit and stand in the middle of white paper.
@@ -52,7 +52,14 @@ def read(
     image = np.concatenate(arrays)
     digest = hashlib.sha256(image.data)
     digest.update("\n".join(labels).encode())
-    return tuple(files), tuple(labels), None, image, digest.hexdigest()
+    return (
+        tuple(files),
+        tuple(labels),
+        None,
+        image,
+        config.width / config.height,
+        digest.hexdigest(),
+    )
 
 
 def _fit(image: Any, height: int, width: int) -> NDArray[np.uint8]:

@@ -1,5 +1,7 @@
 """hwr-forest: the scikit-learn baseline on the same split, with the same figures and tags."""
 
+import json
+import math
 import time
 import zipfile
 from pathlib import Path
@@ -17,6 +19,7 @@ from hwr.files import whole
 from hwr.schema import ForestConfig
 from hwr.split import split
 
+MOST_BYTES = 4 * 10**9
 TRUSTED = ("sklearn.tree._tree.Tree",)
 """Types beyond scikit-learn's public ones that a forest's file may hold."""
 
@@ -46,7 +49,13 @@ def forest(config: ForestConfig, folder: Path) -> dict[str, Any]:
     trees.fit(flat[parts.train], characters.label[parts.train])
     fit_seconds = time.perf_counter() - started
     trees.set_params(n_jobs=1)  # threads would add up the trees in a random order
-    save(trees, folder / "forest.skops")
+    card = {
+        **run.card(config, characters, parts),
+        "alphabet": list(characters.alphabet.names),
+        "size": [config.data.height, config.data.width],
+        "preprocessing": config.data.preprocessing,
+    }
+    save(trees, card, folder / "forest.skops")
     figures: dict[str, Any] = {"model": "forest"}
     for part in ("train", "test"):
         rows = getattr(parts, part)
@@ -70,26 +79,38 @@ def forest(config: ForestConfig, folder: Path) -> dict[str, Any]:
     return run.finish(folder, config, characters, parts, figures, predictions)
 
 
-def save(trees: RandomForestClassifier, file: Path) -> None:
-    """Write a forest, compressed."""
+def save(trees: RandomForestClassifier, card: dict[str, Any], file: Path) -> None:
+    """Write a forest and what a recogniser needs to know of it, compressed."""
     with whole(file) as beside, beside.open("wb") as stream:
-        skops.io.dump(trees, stream, compression=zipfile.ZIP_DEFLATED)
+        content = {"trees": trees, "card": json.dumps(card)}
+        skops.io.dump(content, stream, compression=zipfile.ZIP_DEFLATED)
 
 
-def load_forest(file: Path) -> RandomForestClassifier:
-    """A forest from its file; nothing in the file is executed.
+def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
+    """A forest from its file, and its card; nothing in the file is executed.
 
     Raises:
         RunError: It is no such file, or holds types that a forest has no need of.
     """
     try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise RunError(f"{file} unpacks to more than {MOST_BYTES:,} bytes; not opened")
         surprising = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except RunError:
+        raise
+    except Exception as error:  # skops raises whatever a broken file leads to
         raise RunError(f"{file} is no forest of hwr-forest") from error
     if surprising:
         raise RunError(f"{file} holds {', '.join(sorted(surprising))}, which no forest needs")
-    trees: RandomForestClassifier = skops.io.load(file, trusted=list(TRUSTED))
-    return trees
+    try:
+        content = skops.io.load(file, trusted=list(TRUSTED))
+        trees, card = content["trees"], json.loads(content["card"])
+        if trees.n_features_in_ == math.prod(card["size"]):
+            return trees, card
+    except Exception as error:
+        raise RunError(f"{file} is no forest of hwr-forest") from error
+    raise RunError(f"{file}: forest and card don't fit")
 
 
 def _log_probability(

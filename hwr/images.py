@@ -1,6 +1,7 @@
 """Picture -> array: the named preprocessings that networks and forest share."""
 
 import warnings
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -47,6 +48,14 @@ def grey(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     return picture.convert("L")
+
+
+def aspect(path: Path) -> float:
+    """Width over height of a picture file, as it is to be looked at; nothing is decoded."""
+    with Image.open(path) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(0x0112, 1) >= 5
+    return height / width if turned else width / height
 
 
 def prepare(grey: Image.Image, height: int, width: int) -> NDArray[np.uint8]:

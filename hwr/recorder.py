@@ -36,12 +36,15 @@ class Recorder(Checkpoint):
     Args:
         folder: The run folder.
         identity: What must be the same in a resumed run, plain values.
+        card: What else a checkpoint says of the run, plain values.
         monitor: Validation figure whose best epoch is kept as `checkpoints/best.ckpt`.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], monitor: str | None) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], monitor: str | None, card: dict[str, Any]
+    ) -> None:
         self.last, self.best = folder / "checkpoints/last.ckpt", folder / "checkpoints/best.ckpt"
-        self.folder, self.identity, self.monitor = folder, identity, monitor
+        self.folder, self.identity, self.monitor, self.card = folder, identity, monitor, card
         self.history: list[dict[str, float]] = []
         self.seconds_before = 0.0
         self._writer: SummaryWriter | None = None
@@ -81,6 +84,14 @@ class Recorder(Checkpoint):
         """Take over the curves of the run that is resumed."""
         self.history = list(state_dict["history"])
         self.seconds_before = state_dict["fit_seconds"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the checkpoint tell what a recogniser needs, and what came of the training."""
+        figures = self.history[-1] if self.history else {}
+        about = {**self.card["about"], "epochs": len(self.history), "figures": figures}
+        checkpoint |= {**self.card, "about": about}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the curves up to now."""

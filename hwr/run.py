@@ -12,12 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from hwr import modelcard
 from hwr.data import Characters
 from hwr.errors import RunError
 from hwr.files import whole
+from hwr.metrics import bootstrap
+from hwr.paper import Frame
 from hwr.schema import RunConfig
 from hwr.split import Indices, Split
 
@@ -53,6 +57,21 @@ def write_config(folder: Path, config: Any) -> None:
         beside.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))), encoding="utf-8")
 
 
+def card(config: RunConfig, characters: Characters, split: Split) -> dict[str, Any]:
+    """What a model's file says of its training, plain values: `about` and `frame`."""
+    frame = Frame.of(characters.image[split.train], characters.aspect)
+    about = {
+        "hwr_version": version("hwr"),
+        "data": config.data.name,
+        "data_fingerprint": characters.fingerprint,
+        "split": config.split.name,
+        "val_is_test": config.split.val_is_test,
+        "train_pictures": len(split.train),
+        "seed": config.seed,
+    }
+    return {"about": about, "frame": dataclasses.asdict(frame) if frame else None}
+
+
 def finish(
     folder: Path,
     config: RunConfig,
@@ -61,7 +80,7 @@ def finish(
     figures: dict[str, Any],
     predictions: Iterable[Prediction],
 ) -> dict[str, Any]:
-    """Write `predictions.csv` and `metrics.json`, and say in two lines what came out.
+    """Write `predictions.csv`, `README.md` and `metrics.json`, and say what came out.
 
     Args:
         folder: The run folder.
@@ -78,6 +97,7 @@ def finish(
         **figures,
         "seed": config.seed,
         "data": config.data.name,
+        "classes": len(characters.alphabet),
         "split": config.split.name,
         "val_is_test": config.split.val_is_test,
         "train_pictures": len(split.train),
@@ -88,7 +108,12 @@ def finish(
         "hwr_version": version("hwr"),
         "config": plain(config),
     }
+    predictions = list(predictions)
     write_predictions(folder, predictions)
+    right = np.array([label == guess for _, label, guess, _ in predictions], dtype=float)
+    pictures = np.arange(len(split.test))
+    groups = pictures if characters.writer is None else characters.writer[split.test]
+    modelcard.write(folder, metrics, bootstrap(right, groups), predictions)
     with whole(folder / "metrics.json") as beside:
         beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(summary(metrics, folder))

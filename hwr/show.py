@@ -93,7 +93,7 @@ def _source(config: DataConfig, wrong: list[str]) -> Source:
             return *by_writer, lambda row: drawn(row // 62 + 1)[row % 62]
         case EmnistConfig():
             config.height = config.width = 28
-            files, labels, _, image, _ = emnist.read(config)
+            files, labels, _, image, _, _ = emnist.read(config)
             return files, labels, None, lambda row: Image.fromarray(image[row])
     raise TypeError(f"no source for {type(config).__name__}")
 

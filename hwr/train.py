@@ -50,7 +50,8 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
         *metrics.accuracies(data.alphabet),
     ):
         raise ConfigError(f"monitor={config.monitor} means nothing with the classes of this set")
-    recorder = Recorder(folder, _identity(config, data), config.monitor)
+    card = run.card(config, data.characters, data.parts)
+    recorder = Recorder(folder, _identity(config, data), config.monitor, card)
     trainer = _trainer(config, recorder, validate=len(data.parts.val) > 0)
     resumed = Path(config.ckpt).expanduser() if config.ckpt else None
     if resumed:

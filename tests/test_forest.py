@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hwr import data, images
+from hwr import data, images, synthetic
 from hwr.config import compose
 from hwr.errors import RunError
 from hwr.forest import forest, load_forest
@@ -20,13 +20,16 @@ def test_run_folder(tmp_path: Path) -> None:
     config = compose(TINY, "forest")
     metrics = forest(config, tmp_path)
     names = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
-    assert names == {"config.yaml", "forest.skops", "metrics.json", "predictions.csv"}
+    assert names == {
+        *("config.yaml", "forest.skops", "metrics.json", "predictions.csv", "README.md")
+    }
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert {"test/acc", "test/auroc", "test/ap", "train/acc"} <= set(events.Tags()["scalars"])
     assert events.Tags()["images"] == ["test/confusion"]
-    trees = load_forest(tmp_path / "forest.skops")
+    trees, card = load_forest(tmp_path / "forest.skops")
+    assert "".join(card["alphabet"]) == synthetic.CHARACTERS
     characters = data.load(config.data)
     flat = images.scale(characters.image).reshape(len(characters.label), -1)
     lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:]

@@ -68,7 +68,9 @@ def four_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_folder(four_epochs: Path) -> None:
     names = {path.name for path in four_epochs.iterdir() if "tfevents" not in path.name}
-    assert names == {"config.yaml", "checkpoints", "metrics.json", "predictions.csv"}
+    assert names == {
+        *("config.yaml", "checkpoints", "metrics.json", "predictions.csv", "README.md")
+    }
     metrics = json.loads((four_epochs / "metrics.json").read_text())
     keys = "test/acc test/loss test/acc_nocase test/top3 test/auroc test/ap train/acc fit_seconds"
     keys += " parameters epochs seed data split model git_commit val_is_test"

@@ -1,0 +1,98 @@
+"""How well a run reads its test pictures after what happens to pictures, as they come and settled.
+
+python benchmarks/robustness.py RUN   (a run on pictures of black on white)
+"""
+
+import argparse
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from scipy.ndimage import distance_transform_edt
+
+import hwr
+
+Change = Callable[[Image.Image], Image.Image]
+random = np.random.default_rng(0)
+
+
+def jpeg(picture: Image.Image) -> Image.Image:
+    """Quality 50."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=50)
+    return Image.open(file)
+
+
+def alpha(picture: Image.Image) -> Image.Image:
+    """Black ink on nothing."""
+    clear = Image.new("RGBA", picture.size, (0, 0, 0, 0))
+    clear.putalpha(ImageOps.invert(picture))
+    return clear
+
+
+def gradient(picture: Image.Image) -> Image.Image:
+    """The light falls by 40 % from left to right."""
+    light = np.linspace(1, 0.6, picture.width)
+    return Image.fromarray((np.asarray(picture) * light).astype(np.uint8))
+
+
+def noise(picture: Image.Image) -> Image.Image:
+    """Gaussian, sigma 15."""
+    noisy = np.asarray(picture) + random.normal(0, 15, (picture.height, picture.width))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def thin(picture: Image.Image) -> Image.Image:
+    """The pen, about 58 pixels of 900 wide, eroded to half its width."""
+    depth = distance_transform_edt(np.asarray(picture) < 128)
+    return Image.fromarray(np.where(depth > 14.5 * picture.height / 900, 0, 255).astype(np.uint8))
+
+
+def moved(picture: Image.Image) -> Image.Image:
+    """By up to 15 % of the frame in both directions."""
+    place = random.uniform(-0.15, 0.15, 2) * picture.size
+    sheet = Image.new("L", picture.size, 255)
+    sheet.paste(picture, (round(place[0]), round(place[1])))
+    return sheet
+
+
+CHANGES: dict[str, Change] = {
+    "unchanged": lambda picture: picture,
+    "inverted": ImageOps.invert,
+    "grey paper, 200 of 255": lambda picture: picture.point(lambda value: value * 200 // 255),
+    "8-bit palette": lambda picture: picture.convert("P"),
+    "transparent paper": alpha,
+    "JPEG, quality 50": jpeg,
+    "twice the size": lambda picture: picture.resize((2 * picture.width, 2 * picture.height)),
+    "half the size": lambda picture: picture.resize((picture.width // 2, picture.height // 2)),
+    "light falling by 40 %": gradient,
+    "noise of sigma 15": noise,
+    "pen half as wide": thin,
+    "ink moved by up to 15 %": moved,
+}
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    run = parser.parse_args().run
+    recognizer = hwr.load(run)
+    root = Path(json.loads((run / "metrics.json").read_text())["config"]["data"]["root"])
+    rows = [line.split(",") for line in (run / "predictions.csv").read_text().splitlines()[1:]]
+    pictures = [Image.open(root / row[0]).convert("L") for row in rows]
+    label = np.array([row[1] for row in rows])
+    print(f"| {len(rows)} test pictures | as_is | auto |\n|---|---|---|")
+    for name, change in CHANGES.items():
+        shares = []
+        for frame in ("as_is", "auto"):
+            read = recognizer.predict(map(change, pictures), 1, frame)
+            shares.append(np.mean([found.character for found in read] == label))
+        print(f"| {name} | {shares[0]:.1%} | {shares[1]:.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

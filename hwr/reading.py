@@ -1,0 +1,134 @@
+"""hwr-predict: read pictures with what a run has left."""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from hwr.errors import DataError, UserError
+from hwr.predict import BATCH, Prediction, Recognizer, load
+
+
+def main() -> None:
+    """The command hwr-predict. Exit codes: 0; 1 where a picture could not be read; 2; 130."""
+    parser = argparse.ArgumentParser(prog="hwr-predict", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="run folder, checkpoint, forest or ONNX file")
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE", help="file, folder, or - for paths from stdin"
+    )
+    parser.add_argument("--top", type=int, default=3, metavar="N")
+    parser.add_argument("--frame", choices=("auto", "as_is"), default="auto")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--by", metavar="FIGURE", help="chooses among runs, such as val/acc")
+    parser.add_argument(
+        "--label-from-folder",
+        action="store_true",
+        help="a picture's folder is its class; ends with the accuracy",
+    )
+    kind = parser.add_mutually_exclusive_group()
+    for name in ("json", "csv"):
+        kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name)
+    arguments = parser.parse_args()
+    try:
+        sys.exit(_run(arguments))
+    except UserError as error:
+        print(f"hwr-predict: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("hwr-predict: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    recognizer = load(arguments.run, arguments.device, arguments.by)
+    if arguments.top < 1:
+        raise DataError(f"--top {arguments.top} must be at least 1")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if arguments.kind == "csv":
+        writer.writerow(("file", "prediction", "probability"))
+    broken = right = total = 0
+    for path, found in _read(recognizer, _paths(arguments.pictures), arguments):
+        if isinstance(found, DataError):
+            print(f"hwr-predict: {found}", file=sys.stderr)
+            broken += 1
+            continue
+        total += 1
+        right += found.character == path.parent.name
+        if arguments.kind == "csv":
+            writer.writerow((path, found.character, f"{found.probability:.6f}"))
+        elif arguments.kind == "json":
+            print(json.dumps(_plain(path, found), ensure_ascii=False))
+        else:
+            others = "  ".join(f"{name} {share:.1%}" for name, share in found.top)
+            print(f"{_printable(path)}\t{found.character}\t{found.probability:.1%}\t{others}")
+        sys.stdout.flush() if not total % BATCH else None
+    if arguments.label_from_folder and total:
+        print(f"accuracy {right / total:.4f} of {total:,} pictures", file=sys.stderr)
+    sys.stdout.flush()
+    return 1 if broken else 0
+
+
+def _plain(path: Path, found: Prediction) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "prediction": found.character,
+        "probability": round(found.probability, 6),
+        "top": {name: round(share, 6) for name, share in found.top},
+    }
+
+
+def _printable(path: Path) -> str:
+    """A path without characters that would move a terminal's cursor or colours."""
+    return "".join(c if c.isprintable() else "�" for c in str(path))
+
+
+def _paths(names: Iterable[str]) -> Iterator[Path]:
+    """The pictures: files as named, those in folders by name, and those that stdin names."""
+    for name in names:
+        if name == "-":
+            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        elif Path(name).is_dir():
+            suffixes = Image.registered_extensions()
+            yield from sorted(
+                path
+                for path in Path(name).rglob("*")
+                if path.suffix.lower() in suffixes and path.is_file()
+            )
+        else:
+            yield Path(name)
+
+
+def _read(
+    recognizer: Recognizer, paths: Iterator[Path], arguments: argparse.Namespace
+) -> Iterator[tuple[Path, Prediction | DataError]]:
+    """What each picture is read as, in order, batch by batch."""
+
+    def prepare(path: Path) -> Any:
+        try:
+            return recognizer.prepare(path, arguments.frame)
+        except DataError as error:
+            return error
+
+    bar = tqdm(unit="picture", delay=1, disable=not sys.stderr.isatty())
+    with ThreadPoolExecutor() as pool, bar:
+        while batch := list(islice(paths, BATCH)):
+            arrays = list(pool.map(prepare, batch))
+            whole = [array for array in arrays if not isinstance(array, DataError)]
+            scores = [recognizer.scores(np.stack(whole))] if whole else []
+            read = (row for part in scores for row in recognizer.predictions(part, arguments.top))
+            for path, array in zip(batch, arrays, strict=True):
+                yield path, array if isinstance(array, DataError) else next(read)
+            bar.update(len(batch))

@@ -1,0 +1,296 @@
+"""A checkpoint is a recogniser: it loads anywhere, reads anything, and executes nothing."""
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+import hwr
+from hwr import export, forest, synthetic
+from hwr.config import compose
+from hwr.errors import DataError, RunError
+from hwr.train import train
+
+PEN = ["data=synthetic", "data.writers=8"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "0"
+    settings = [*PEN, "model=cnn", "trainer.max_epochs=30", "trainer.accelerator=cpu"]
+    train(compose([*settings, "split.val_size=0.2"]), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    return synthetic.pictures(99, 0)[10:36]
+
+
+def test_all_kinds_of_pictures_agree(
+    run: Path, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    recognizer = hwr.load(run)
+    picture = pictures[0]
+    file = tmp_path / "a b.png"
+    picture.convert("RGB").save(file)
+    array = np.asarray(picture)
+    kinds = [
+        str(file),
+        file,
+        file.read_bytes(),
+        io.BytesIO(file.read_bytes()),
+        picture,
+        picture.convert("RGBA"),
+        array,
+        array / 255,
+        (array / 255).astype(np.float32),
+        np.stack([array] * 3, axis=-1),
+        np.dstack([array, array, array, np.full_like(array, 255)]),
+        array.astype(np.uint16) * 257,
+        array > 127,
+        array.astype(int),
+        torch.from_numpy(array.copy()),
+        torch.from_numpy(array / 255).expand(3, -1, -1),
+        torch.from_numpy(array / 255)[None],
+    ]
+    found = recognizer.probabilities(kinds)
+    assert found.shape == (len(kinds), 62)
+    np.testing.assert_array_equal(found, found[:1].repeat(len(kinds), axis=0))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    for kind in kinds[:3] + kinds[4:]:
+        assert recognizer.read(kind) == recognizer.predict(picture)[0].character
+    batch = np.stack([array, 255 - array])
+    assert len(recognizer.predict(batch)) == 2
+    assert len(recognizer.predict(torch.from_numpy(batch)[:, None])) == 2
+    assert recognizer.predict([]) == []
+
+
+def test_predictions(run: Path, pictures: list[Image.Image]) -> None:
+    recognizer = hwr.load(run)
+    (found,) = recognizer.predict(pictures[0], top=2)
+    assert found.top[0] == (found.character, found.probability)
+    assert len(found.top) == 2
+    assert repr(found).startswith(f"<{found.character!r} ")
+    with pytest.raises(AttributeError):
+        found.character = "x"  # type: ignore[misc]
+    with pytest.raises(DataError, match="top=0"):
+        recognizer.predict(pictures[0], top=0)
+
+
+def test_an_iterator_is_read_in_batches(run: Path) -> None:
+    taken = []
+
+    def endless() -> Iterator[np.ndarray]:
+        for number in range(2000):
+            taken.append(number)
+            yield np.full((30, 40), 255, np.uint8)
+
+    batches = hwr.load(run)._batches(endless(), "auto")
+    assert len(next(batches)) == 256
+    assert len(taken) == 256
+
+
+def test_as_is_gives_the_runs_own_predictions(run: Path) -> None:
+    recognizer = hwr.load(run)
+    drawn = [synthetic.pictures(writer, 0) for writer in range(1, 9)]
+    rows = (run / "predictions.csv").read_text().splitlines()[1:]
+    assert len(rows) > 100
+    images = []
+    for row in rows:
+        number, writer = row.partition(",")[0][7:].removesuffix(".png").split("-")
+        images.append(drawn[int(writer) - 1][int(number) - 1])
+    for row, found in zip(rows, recognizer.predict(images, frame="as_is"), strict=True):
+        _, _, character, probability = row.split(",")
+        assert found.character == character
+        assert found.probability == pytest.approx(float(probability), abs=1.5e-6)
+
+
+def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> None:
+    recognizer = hwr.load(run)
+    plain = [found.character for found in recognizer.predict(pictures)]
+
+    def same(changed: list[Image.Image]) -> float:
+        found = [found.character for found in recognizer.predict(changed)]
+        return float(np.mean([a == b for a, b in zip(plain, found, strict=True)]))
+
+    def moved(picture: Image.Image) -> Image.Image:
+        sheet = Image.new("L", picture.size, 255)
+        sheet.paste(picture, (90, -60))
+        return sheet
+
+    def shaded(picture: Image.Image) -> Image.Image:
+        light = np.linspace(1, 0.6, 1200)
+        return Image.fromarray((np.asarray(picture) * light).astype(np.uint8))
+
+    assert same([ImageOps.invert(picture) for picture in pictures]) == 1
+    assert same([picture.point(lambda v: v * 200 // 255) for picture in pictures]) >= 0.95
+    assert same([picture.resize((2400, 1800)) for picture in pictures]) >= 0.95
+    assert same([moved(picture) for picture in pictures]) >= 0.9
+    assert same([shaded(picture) for picture in pictures]) >= 0.9
+    for size in ((12, 12), (1, 1), (3, 900), (4000, 50)):
+        assert recognizer.read(pictures[0].resize(size)) in synthetic.CHARACTERS
+    assert recognizer.read(Image.new("L", (300, 200), 128)) in synthetic.CHARACTERS
+
+
+def test_no_pictures(run: Path, tmp_path: Path) -> None:
+    recognizer = hwr.load(run)
+    (tmp_path / "text.png").write_text("text")
+    for wrong, words in (
+        (tmp_path / "absent.png", "no picture"),
+        (tmp_path / "text.png", "cannot be read as a picture"),
+        (b"", "cannot be read"),
+        (5, "a int is no picture"),
+        (np.zeros((0, 3)), "no picture"),
+        (np.full((4, 4), np.nan), "floats must lie"),
+        (np.full((4, 4), 300), "numbers from 0 to 255"),
+    ):
+        with pytest.raises(DataError, match=words):
+            recognizer.prepare(wrong)
+    with pytest.raises(DataError, match="picture 1: "):
+        recognizer.predict([np.zeros((9, 9), np.uint8), tmp_path / "absent.png"])
+
+
+def test_a_checkpoint_moved_alone_loads(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "any.name"
+    moved.write_bytes((run / "checkpoints/last.ckpt").read_bytes())
+    recognizer = hwr.load(str(moved))
+    assert recognizer.size == (30, 40)
+    assert "".join(recognizer.alphabet.names) == synthetic.CHARACTERS
+    assert recognizer.about["data"] == "synthetic"
+    assert recognizer.about["epochs"] == 30
+    assert recognizer.about["hwr_version"]
+    assert recognizer.frame is not None
+    assert hwr.CNN.load_from_checkpoint(moved).alphabet == recognizer.alphabet
+
+
+def test_a_forest(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
+    settings = [*PEN, "n_estimators=20"]
+    forest.forest(compose(settings, "forest"), tmp_path)
+    recognizer = hwr.load(tmp_path)
+    assert recognizer.probabilities(pictures).shape == (26, 62)
+    assert recognizer.frame is not None
+    with pytest.raises(RunError, match="is no network"):
+        export.export(tmp_path, tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None:
+    sweep = run.parent
+    with pytest.raises(RunError, match=r"choose by a validation figure: by='val/acc'"):
+        hwr.load(sweep)
+    with pytest.raises(RunError, match="is no validation figure"):
+        hwr.load(sweep, by="test/acc")
+    assert hwr.load(sweep, by="val/acc").size == (30, 40)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/metrics.json").write_text(json.dumps({"val_is_test": True, "val/acc": 1}))
+    with pytest.raises(RunError, match="validated on its test split"):
+        hwr.load(tmp_path, by="val/acc")
+    with pytest.raises(RunError, match="no run folder or file"):
+        hwr.load(tmp_path / "absent")
+
+
+class Mark:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> object:
+        return Path.touch, (self.file,)
+
+
+def test_nothing_in_a_file_is_executed(run: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    files = {name: tmp_path / name for name in ("pickle", "planted", "cut", "text", "bomb", "few")}
+    files["pickle"].write_bytes(pickle.dumps(Mark(mark)))
+    torch.save({**saved, "surprise": Mark(mark)}, files["planted"])
+    files["cut"].write_bytes((run / "checkpoints/last.ckpt").read_bytes()[:-5000])
+    files["text"].write_text("text")
+    with zipfile.ZipFile(files["bomb"], "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(50_000_000))
+    parameters = {**saved["hyper_parameters"], "alphabet": ["a", "b"]}
+    torch.save({**saved, "hyper_parameters": parameters}, files["few"])
+    for file in files.values():
+        with pytest.raises(RunError) as error:
+            hwr.load(file)
+        assert "\n" not in str(error.value)
+    assert not mark.exists()
+
+
+def test_an_export_reads_the_same_without_torch(
+    run: Path, tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    file = tmp_path / "model.onnx"
+    assert export.export(run, file) < 1e-5
+    network, exported = hwr.load(run), hwr.load(file)
+    for count in (1, 26):
+        np.testing.assert_allclose(
+            exported.probabilities(pictures[:count]),
+            network.probabilities(pictures[:count]),
+            atol=1e-5,
+        )
+    assert exported.about == network.about
+    assert exported.frame == network.frame
+    pictures[0].save(tmp_path / "a.png")
+    code = (
+        "import sys, hwr; print(hwr.load('model.onnx').read('a.png'));"
+        "assert not {'torch', 'pandas', 'scipy', 'sklearn', 'hydra'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == network.read(pictures[0])
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(file.read_bytes()[:-2000])
+    with pytest.raises(RunError, match="is no ONNX file"):
+        hwr.load(cut)
+
+
+def test_command(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
+    program = str(Path(sys.executable).with_name("hwr-predict"))
+    for name, picture in zip("AB", pictures, strict=False):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        picture.save(tmp_path / "set" / name / "1.png")
+
+    def read(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        command = [program, str(run), *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, input=stdin, check=False
+        )
+
+    done = read("set", "--json", "--label-from-folder")
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["file"] for row in rows] == ["set/A/1.png", "set/B/1.png"]
+    right = np.mean([row["prediction"] == row["file"][4] for row in rows])
+    assert done.stderr == f"accuracy {right:.4f} of 2 pictures\n"
+    (tmp_path / "bad.png").write_text("text")
+    some = read("set/A/1.png", "bad.png", "-", "--csv", stdin="set/B/1.png\n")
+    assert some.returncode == 1
+    assert some.stderr.count("\n") == 1
+    assert "bad.png cannot be read" in some.stderr
+    assert len(some.stdout.splitlines()) == 3
+    assert read("set", "--top", "0").returncode == 2
+    absent = subprocess.run(
+        [program, "absent", "x.png"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
+    piped = subprocess.run(
+        f"{program} {run} set | head -n 1",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert b"Traceback" not in piped.stderr

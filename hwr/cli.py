@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hwr.config import VERSION_BASE, compose, config_dir, resolve
-from hwr.errors import UserError
+from hwr.errors import UserError, printable
 
 
 def train() -> None:
@@ -135,7 +135,7 @@ def _report(what: str, error: Exception, full: bool) -> None:
     elif isinstance(error, OSError) and error.filename is not None:
         print(f"{what}: {error.strerror}: {error.filename}", file=sys.stderr)
     else:
-        print(f"{what}: {error}", file=sys.stderr)
+        print(printable(f"{what}: {error}"), file=sys.stderr)
 
 
 def _code(error: Exception) -> int:

@@ -103,6 +103,8 @@ def resolve(composed: DictConfig) -> Any:
     try:
         config: Any = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
+        if "missing mandatory value" in str(error):
+            raise ConfigError(f"{error.full_key}= is needed") from error
         lines = [line.strip() for line in str(error).splitlines()[:2]]
         raise ConfigError("; ".join(lines)) from error
     for problem in _problems(config):

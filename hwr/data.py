@@ -93,8 +93,7 @@ def _read(config: FolderConfig) -> Loaded:
             with rows.paths[row].open("rb") as file:
                 return images.read(file, height, width, config.max_pixels)
         except Exception as error:  # Pillow raises many kinds for files that are no pictures
-            why = str(error).replace(str(rows.paths[row]), "it").splitlines()
-            return f"{rows.files[row]} cannot be read as a picture ({why[0] if why else error!r})"
+            return f"{rows.files[row]} cannot be read as a picture ({images.why(error)})"
 
     def decode_all() -> Image:
         image = np.empty((len(rows.files), height, width), np.uint8)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hwr import synthetic
 from hwr.config import compose
 from hwr.data import in_threads
-from hwr.errors import UserError
+from hwr.errors import UserError, printable
 from hwr.files import whole_folder
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     except (UserError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             error = UserError(f"{error.strerror}: {error.filename}")
-        print(f"hwr-data: {error}", file=sys.stderr)
+        print(f"hwr-data: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("hwr-data: stopped; nothing was changed", file=sys.stderr)

@@ -15,3 +15,8 @@ class DataError(UserError):
 
 class RunError(UserError):
     """A checkpoint or a run folder is not what it should be."""
+
+
+def printable(text: str) -> str:
+    """Text without the characters that would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hwr import predict
-from hwr.errors import RunError, UserError
+from hwr.errors import RunError, UserError, printable
 from hwr.files import whole
 
 CHECKED = 256
@@ -34,7 +34,7 @@ def main() -> None:
         apart = export(Path(arguments.run), file)
         print(f"{file}: probabilities at most {apart:.1g} apart on {CHECKED} pictures")
     except (UserError, OSError) as error:
-        print(f"hwr-export: {error}", file=sys.stderr)
+        print(f"hwr-export: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("hwr-export: stopped; nothing was written", file=sys.stderr)

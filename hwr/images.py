@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 # Of pictures between 89 and 179 million pixels Pillow only warns; nobody's memory should tell.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -19,13 +19,32 @@ def read(file: BinaryIO, height: int, width: int, max_pixels: int) -> NDArray[np
         Exception: The file is no picture, a broken one, one of several frames, or has more than
             `max_pixels`; Pillow raises many kinds.
     """
+    with open_limited(file, max_pixels) as picture:
+        return prepare(grey(picture), height, width)
+
+
+def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
+    """Open a picture, of which nothing is decoded yet.
+
+    Raises:
+        Exception: As for `read`.
+    """
     try:
-        with Image.open(file) as picture:
-            if picture.width * picture.height > max_pixels:
-                raise ValueError(f"{picture.width} x {picture.height} pixels are more than allowed")
-            return prepare(grey(picture), height, width)
+        picture = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError("more pixels than allowed") from error
+        raise ValueError("more pixels than allowed (data.max_pixels)") from error
+    if picture.width * picture.height > max_pixels:
+        size = f"{picture.width} x {picture.height}"
+        picture.close()
+        raise ValueError(f"{size} pixels are more than allowed (data.max_pixels)")
+    return picture
+
+
+def why(error: Exception) -> str:
+    """In a few words, why a picture could not be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it has no picture's format"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def grey(picture: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hwr.errors import printable
 from hwr.files import whole
 
 
@@ -42,7 +43,7 @@ def write(
     if metrics["val_is_test"]:
         chosen += "; validated on the test pictures, by which nothing was chosen"
     mistakes = Counter((label, guess) for _, label, guess, _ in predictions if label != guess)
-    pairs = [f"| `{a}` | `{b}` | {count} |" for (a, b), count in mistakes.most_common(10)]
+    pairs = [f"| {_cell(a)} | {_cell(b)} | {count} |" for (a, b), count in mistakes.most_common(10)]
     lines = [
         f"# {metrics['model']} on {metrics['data']}",
         "",
@@ -74,3 +75,9 @@ def write(
     ]
     with whole(folder / "README.md") as beside:
         beside.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _cell(name: str) -> str:
+    """A class name as code in a table, whatever it is made of."""
+    short = printable(name) if len(name) <= 24 else f"{printable(name)[:23]}…"
+    return "`{}`".format(short.replace("|", "¦").replace("`", "'"))

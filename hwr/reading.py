@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hwr.errors import DataError, UserError
+from hwr.errors import DataError, UserError, printable
 from hwr.predict import BATCH, Prediction, Recognizer, load
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         sys.exit(_run(arguments))
     except UserError as error:
-        print(f"hwr-predict: {error}", file=sys.stderr)
+        print(f"hwr-predict: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
     broken = right = total = 0
     for path, found in _read(recognizer, _paths(arguments.pictures), arguments):
         if isinstance(found, DataError):
-            print(f"hwr-predict: {found}", file=sys.stderr)
+            print(f"hwr-predict: {printable(str(found))}", file=sys.stderr)
             broken += 1
             continue
         total += 1
@@ -73,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(json.dumps(_plain(path, found), ensure_ascii=False))
         else:
             others = "  ".join(f"{name} {share:.1%}" for name, share in found.top)
-            print(f"{_printable(path)}\t{found.character}\t{found.probability:.1%}\t{others}")
+            print(f"{printable(str(path))}\t{found.character}\t{found.probability:.1%}\t{others}")
         sys.stdout.flush() if not total % BATCH else None
     if arguments.label_from_folder and total:
         print(f"accuracy {right / total:.4f} of {total:,} pictures", file=sys.stderr)
@@ -88,11 +88,6 @@ def _plain(path: Path, found: Prediction) -> dict[str, Any]:
         "probability": round(found.probability, 6),
         "top": {name: round(share, 6) for name, share in found.top},
     }
-
-
-def _printable(path: Path) -> str:
-    """A path without characters that would move a terminal's cursor or colours."""
-    return "".join(c if c.isprintable() else "�" for c in str(path))
 
 
 def _paths(names: Iterable[str]) -> Iterator[Path]:

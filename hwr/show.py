@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hwr import emnist, images, synthetic, table
 from hwr.data import in_threads
-from hwr.errors import DataError
+from hwr.errors import DataError, printable
 from hwr.files import whole
 from hwr.schema import DataConfig, EmnistConfig, FolderConfig, SyntheticConfig
 
@@ -77,10 +77,7 @@ def _source(config: DataConfig, wrong: list[str]) -> Source:
             wrong += [f"row {row}: {what}" if row else what for row, what in rows.wrong]
 
             def from_file(row: int) -> Image.Image:
-                picture = Image.open(rows.paths[row])
-                if picture.width * picture.height > config.max_pixels:
-                    raise ValueError(f"has more than data.max_pixels={config.max_pixels}")
-                return picture
+                return images.open_limited(rows.paths[row], config.max_pixels)
 
             return rows.files, rows.labels, rows.writers, from_file
         case SyntheticConfig():
@@ -103,10 +100,10 @@ def _look(
 ) -> tuple[dict[str, Any], NDArray[np.uint8]] | str:
     """What a picture is like, and a small one of it; or what is wrong with it."""
     try:
-        picture = opened(row)
-        grey = images.grey(picture)
+        with opened(row) as picture:
+            mode, grey = picture.mode, images.grey(picture)
     except Exception as error:  # Pillow raises many kinds for files that are no pictures
-        return f"cannot be read ({str(error).splitlines()[0] if str(error) else error!r})"
+        return f"cannot be read as a picture ({images.why(error)})"
     histogram = np.array(grey.histogram())
     paper = int(np.searchsorted(np.cumsum(histogram), grey.width * grey.height / 2))
     ink = grey.point([255 * (abs(value - paper) > 64) for value in range(256)])
@@ -114,7 +111,7 @@ def _look(
     found = {
         "width": grey.width,
         "height": grey.height,
-        "mode": picture.mode,
+        "mode": mode,
         "ink_width": right - left,
         "ink_height": bottom - top,
         "ink_x": (left + right) / 2,
@@ -159,13 +156,13 @@ def _report(
     by_class = frame.groupby("label").agg(
         pictures=("file", "size"), height=("ink_height", "median"), width=("ink_width", "median")
     )
-    by_class.index.name = None
+    by_class.index = by_class.index.map(_short)
     lines = [
         f"{len(frame):,} pictures, {len(counts):,} classes of {each} pictures{people}",
         f"sizes  {_counts(sizes)}",
         f"modes  {_counts(frame['mode'].value_counts())}",
         "",
-        frame.drop(columns=odd).head().to_string(),
+        frame.drop(columns=odd).head().map(_short).to_string(),
         "",
         frame[["ink_height", "ink_width", "ink_x", "ink_y"]].describe().round(1).to_string(),
         "",
@@ -199,7 +196,15 @@ def _listed(words: str, names: Sequence[str]) -> str:
     if not names:
         return f"{words}: none"
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{words}: {len(names):,}: {'; '.join(names[:5])}{more}"
+    return f"{words}: {len(names):,}: {printable('; '.join(names[:5]))}{more}"
+
+
+def _short(value: object) -> object:
+    """Text without control characters, cut off where a table would burst."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return text if len(text) <= 32 else f"{text[:31]}…"
 
 
 def _in_columns(lines: Sequence[str]) -> str:
@@ -227,7 +232,8 @@ def _sheet(frame: pd.DataFrame, thumbs: NDArray[np.uint8]) -> Image.Image:
         else list(range(min(SHEET[1], int(frame["label"].value_counts().max()))))
     )
     width, height = CELL
-    left = 16 + 7 * max(len(name) for name in classes)
+    shown = {name: printable(name)[:16] for name in classes}
+    left = 16 + 8 * max(map(len, shown.values()))
     sheet = Image.new("L", (left + width * len(columns), 20 + height * len(classes)), 255)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for x, name in enumerate(columns):
@@ -235,7 +241,7 @@ def _sheet(frame: pd.DataFrame, thumbs: NDArray[np.uint8]) -> Image.Image:
         pen.text((left + (x + 0.5) * width, 10), text, 90, font, anchor="mm")
     place = {name: number for number, name in enumerate(columns)}
     for y, name in enumerate(classes):
-        pen.text((8, 20 + (y + 0.5) * height), name, 0, font, anchor="lm")
+        pen.text((8, 20 + (y + 0.5) * height), shown[name], 0, font, anchor="lm")
         for x, row in enumerate(np.flatnonzero(frame["label"] == name)):
             column = place.get(frame[key][row]) if key else x
             if column is not None and column < len(columns):

@@ -136,10 +136,13 @@ def _rows(file: Path, config: FolderConfig) -> pd.DataFrame:
         raise DataError(f"{file} is not a table: {str(error).strip()}") from error
     if missing := [name for name in columns if name not in frame.columns]:
         found = ", ".join(map(str, frame.columns))
-        raise DataError(
-            f"{file} lacks the column {' and '.join(missing)}; it has {found} "
-            "(data.image_column and data.label_column name them)"
-        )
+        way = "data.image_column and data.label_column name them"
+        if len(frame.columns) == 1 and re.search("[;\t|]", found):
+            way = "its columns must be separated by commas"
+        raise DataError(f"{file} lacks the column {' and '.join(missing)}; it has {found} ({way})")
+    for name in [*columns, config.writer_column]:
+        if f"{name}.1" in frame.columns:  # what pandas makes of a name's second use
+            raise DataError(f"{file} has two columns {name}")
     if frame.empty:
         raise DataError(f"{file} has no rows")
     if config.writer_column in frame.columns:

@@ -1,5 +1,6 @@
 """What a run shows in TensorBoard; the models know nothing of it."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
+
+from hwr.errors import printable
 
 
 def open_events(folder: Path) -> SummaryWriter:
@@ -38,7 +41,11 @@ def write_confusion(
     axes.set_xlabel("read as")
     axes.set_ylabel("is")
     if len(names) <= 100:
-        axes.set_xticks(range(len(names)), names, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
+        short = [printable(name)[:12].replace("$", r"\$") for name in names]
+        turn = 90 if max(map(len, short)) > 2 else 0
+        axes.set_xticks(range(len(names)), short, fontsize=7, rotation=turn)
+        axes.set_yticks(range(len(names)), short, fontsize=7)
         axes.tick_params(top=True, labeltop=True, length=0)
-    writer.add_figure("test/confusion", figure, epoch)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # characters that the font hasn't
+        writer.add_figure("test/confusion", figure, epoch)

@@ -16,6 +16,7 @@ from hwr import checkpoint, data, images
 from hwr.config import compose
 from hwr.data import Characters
 from hwr.errors import ConfigError, DataError
+from hwr.show import show
 from hwr.split import split
 from hwr.train import train
 
@@ -221,3 +222,27 @@ def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/metrics.json").read_text())["data"] == "folder"
     with pytest.raises(ConfigError, match="monitor=val/acc_nocase means nothing"):
         train(compose([*settings, "monitor=val/acc_nocase"]), tmp_path / "other")
+
+
+def test_labels_of_any_characters_through_a_run(tmp_path: Path) -> None:
+    labels = ["a/b", "$x$", "漢", "x" * 200, "co,ma", 'qu"o', "new\nline", "|`"]
+    root = table(tmp_path / "own", [(f"p {n}.png", labels[n % 8]) for n in range(32)])
+    settings = ["data=folder", f"data.root={root}", "model=mlp", "trainer.max_epochs=1"]
+    train(compose([*settings, "split.val_size=0", "trainer.accelerator=cpu"]), tmp_path / "run")
+    with (tmp_path / "run/predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["label"] for row in rows} == set(labels)
+    card = (tmp_path / "run/README.md").read_text(encoding="utf-8")
+    assert all(line.count("|") == 4 for line in card.splitlines() if line.startswith("| `"))
+    shown = show(compose(settings[:2]).data, tmp_path / "shown")
+    assert "8 classes of 4 pictures" in shown
+    assert "\x1b" not in shown
+
+
+def test_tables_that_would_be_misread(tmp_path: Path) -> None:
+    root = table(tmp_path / "own", [("0.png", "a", "b"), ("1.png", "c", "d")], "image,label,label")
+    with pytest.raises(DataError, match="has two columns label"):
+        load(root)
+    (root / "rows.csv").write_text("image;label\n0.png;a\n")
+    with pytest.raises(DataError, match="must be separated by commas"):
+        load(root)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hwr.alphabet import Alphabet as Alphabet
     from hwr.config import compose as compose
     from hwr.datamodule import CharacterData as CharacterData
-    from hwr.forest import load_forest as load_forest
+    from hwr.forestfile import load_forest as load_forest
     from hwr.models.cnn import CNN as CNN
     from hwr.models.mlp import MLP as MLP
     from hwr.predict import Prediction as Prediction
@@ -26,7 +26,7 @@ _HOMES = {
     "Recognizer": "hwr.predict",
     "compose": "hwr.config",
     "load": "hwr.predict",
-    "load_forest": "hwr.forest",
+    "load_forest": "hwr.forestfile",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,18 +1,16 @@
-"""Checkpoints: safely opened, and turned into the network that they hold."""
+"""Checkpoints: safely opened, and turned into the network that they hold, without Lightning."""
 
+import inspect
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hwr.errors import RunError
-from hwr.models.base import CharacterClassifier
-from hwr.models.cnn import CNN
-from hwr.models.mlp import MLP
-
-NETWORKS: dict[str, type[CharacterClassifier]] = {"cnn": CNN, "mlp": MLP}
+from hwr.networks import NETWORKS
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -53,25 +51,19 @@ def find(path: Path) -> Path:
     raise RunError(f"{path} holds no checkpoint (checkpoints/last.ckpt)")
 
 
-def load(path: Path) -> CharacterClassifier:
-    """The network of a checkpoint or run folder, ready to read.
-
-    Raises:
-        RunError: There is no checkpoint, or its weights don't fit.
-    """
-    path = find(path)
-    return network(path, read(path))
-
-
-def network(path: Path, found: dict[str, Any]) -> CharacterClassifier:
-    """The network of what `read` found in a checkpoint, ready to read.
+def network(path: Path, found: dict[str, Any]) -> nn.Module:
+    """The network of what `read` found in a checkpoint, ready to read: images to logits.
 
     Raises:
         RunError: Its weights don't fit its settings.
     """
     try:
-        model = NETWORKS[found["model"]](**found["hyper_parameters"])
-        model.load_state_dict(found["state_dict"])
+        settings = found["hyper_parameters"]
+        kind = NETWORKS[found["model"]]
+        own = inspect.signature(kind).parameters.keys() & settings.keys()
+        model = kind(classes=len(settings["alphabet"]), **{name: settings[name] for name in own})
+        weights = found["state_dict"]
+        model.load_state_dict({name.removeprefix("network."): weights[name] for name in weights})
     except Exception as error:  # settings of the wrong kind fail in as many ways
         raise RunError(f"{path} does not fit its own settings") from error
     return model.eval()

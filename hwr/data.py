@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hwr import emnist, images, synthetic, table
+from hwr import emnist, images, paper, synthetic, table
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.files import whole
@@ -37,7 +37,7 @@ class Characters:
         label: Class indices, shape (N,).
         writer: Who drew each picture, numbers shape (N,); None where nothing says so.
         alphabet: The classes.
-        aspect: Width of the pictures over their height, the median.
+        aspect: Width over height of what the arrays show, the median.
         fingerprint: SHA-256 of names, labels and pictures, 64 hexadecimal digits.
     """
 
@@ -74,7 +74,7 @@ def load(config: DataConfig) -> Characters:
         label=alphabet.encode(labels),
         writer=None if writers is None else _numbers(writers),
         alphabet=alphabet,
-        aspect=aspect,
+        aspect=aspect if config.preprocessing == "notebook" else config.width / config.height,
         fingerprint=fingerprint,
     )
 
@@ -91,7 +91,7 @@ def _read(config: FolderConfig) -> Loaded:
             return f"{rows.files[row]} has zero bytes"
         try:
             with rows.paths[row].open("rb") as file:
-                return images.read(file, height, width, config.max_pixels)
+                return images.read(file, config.preprocessing, height, width, config.max_pixels)
         except Exception as error:  # Pillow raises many kinds for files that are no pictures
             return f"{rows.files[row]} cannot be read as a picture ({images.why(error)})"
 
@@ -114,7 +114,7 @@ def _read(config: FolderConfig) -> Loaded:
             f"hwr: {len(extra)} pictures in {config.root} are in no row of {rows.source.name}",
             file=sys.stderr,
         )
-    key = _hash([fingerprint, config.preprocessing, height, width, _source(images)])
+    key = _hash([fingerprint, config.preprocessing, height, width, *_how()])
     image = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
     some = rows.paths[:: -(-len(rows.paths) // 50)]
     aspect = statistics.median(images.aspect(path) for path in some)
@@ -124,17 +124,18 @@ def _read(config: FolderConfig) -> Loaded:
 def _draw(config: SyntheticConfig) -> Loaded:
     files, labels = synthetic.table(config.writers)
     height, width = config.height, config.width
+    prepare = images.PREPARE[config.preprocessing]
 
     def draw(writer: int) -> Image:
         pictures = synthetic.pictures(writer, config.seed)
-        return np.stack([images.prepare(picture, height, width) for picture in pictures])
+        return np.stack([prepare(picture, height, width) for picture in pictures])
 
     def draw_all() -> Image:
         writers = range(1, config.writers + 1)
         drawn = np.stack(list(in_threads(draw, writers, "drawing", "writer")), axis=1)
         return drawn.reshape(-1, height, width)
 
-    sources = [_source(synthetic), _digest(synthetic.LETTERS), _source(images)]
+    sources = [_source(synthetic), _digest(synthetic.LETTERS), *_how()]
     key = _hash([config.writers, config.seed, config.preprocessing, height, width, *sources])
     image = _cached(config.cache, key, (len(files), height, width), draw_all)
     fingerprint = _hash([*files, *labels, hashlib.sha256(image.data).hexdigest()])
@@ -200,6 +201,11 @@ def _cores() -> int:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _how() -> tuple[str, str]:
+    """What the preprocessings depend on."""
+    return _source(images), _source(paper)
 
 
 def _source(module: object) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from hwr import images
 from hwr.errors import DataError
 from hwr.schema import EmnistConfig
 
@@ -20,7 +22,7 @@ def read(
     """Files, labels, no writers, arrays (N, H, W), their aspect, and fingerprint.
 
     The pictures (28 x 28, stored lying on their side, white on black) are stood up and inverted;
-    for another size they are scaled to fit and stand in the middle of white paper.
+    by `notebook` they are scaled to fit where the size is another, on white paper.
 
     Raises:
         DataError: The files are missing or broken.
@@ -46,7 +48,7 @@ def read(
             raise DataError(f"no EMNIST in {root}: {why}") from error
         if len(found.data) != len(found.targets) or int(found.targets.max()) >= len(found.classes):
             raise DataError(f"EMNIST in {root}: pictures and labels of the {part} part don't match")
-        arrays.append(_fit(255 - found.data.transpose(1, 2), config.height, config.width))
+        arrays.append(_prepare(255 - found.data.transpose(1, 2), config))
         labels += [found.classes[label] for label in found.targets.tolist()]
         files += [f"{part}-{number:06d}" for number in range(len(found.data))]
     image = np.concatenate(arrays)
@@ -60,6 +62,15 @@ def read(
         config.width / config.height,
         digest.hexdigest(),
     )
+
+
+def _prepare(image: Any, config: EmnistConfig) -> NDArray[np.uint8]:
+    """Upright black on white pictures (N, 28, 28) as arrays (N, H, W)."""
+    if config.preprocessing == "notebook":
+        return _fit(image, config.height, config.width)
+    prepare = images.PREPARE[config.preprocessing]
+    each = (prepare(Image.fromarray(one), config.height, config.width) for one in image.numpy())
+    return np.stack(list(each))
 
 
 def _fit(image: Any, height: int, width: int) -> NDArray[np.uint8]:

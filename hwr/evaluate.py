@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from hwr import checkpoint, data, images, metrics, run
+from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.files import whole
 from hwr.schema import EvaluateConfig
@@ -39,15 +40,17 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         RunError: There is no checkpoint.
     """
     path = checkpoint.find(Path(config.ckpt).expanduser())
-    model = checkpoint.load(path)
-    height, width = model.hparams["size"]
-    preprocessing = model.hparams["preprocessing"]
-    as_trained = {"height": height, "width": width, "preprocessing": preprocessing}
+    saved = checkpoint.read(path)
+    model = checkpoint.network(path, saved)
+    settings = saved["hyper_parameters"]
+    alphabet = Alphabet(tuple(settings["alphabet"]))
+    height, width = settings["size"]
+    as_trained = {"height": height, "width": width, "preprocessing": settings["preprocessing"]}
     characters = data.load(dataclasses.replace(config.data, **as_trained))
     names = characters.alphabet.names
-    label = model.alphabet.encode(names)[characters.label]
+    label = alphabet.encode(names)[characters.label]
     rows = _rows_of(config.writers, characters)
-    if _trained_on(path) == characters.fingerprint:
+    if saved.get("about", {}).get("data_fingerprint") == characters.fingerprint:
         print(
             "hwr-evaluate: this network was trained on pictures of this very set; "
             "what it says of them is no test",
@@ -67,12 +70,12 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         "data_fingerprint": characters.fingerprint,
         "writers": config.writers,
         "pictures": len(rows),
-        **metrics.evaluate(scores, torch.from_numpy(label[rows]), model.alphabet),
+        **metrics.evaluate(scores, torch.from_numpy(label[rows]), alphabet),
         "acc_low": low,
         "acc_high": high,
         "config": run.plain(config),
     }
-    read = dataclasses.replace(characters, label=label, alphabet=model.alphabet)
+    read = dataclasses.replace(characters, label=label, alphabet=alphabet)
     run.write_config(folder, config)
     run.write_predictions(folder, run.rows_of(read, rows, scores))
     with whole(folder / "evaluation.json") as beside:
@@ -99,11 +102,3 @@ def _rows_of(writers: str | None, characters: data.Characters) -> NDArray[np.int
     if not len(rows):
         raise DataError(f"no picture is by writers={writers}")
     return rows
-
-
-def _trained_on(path: Path) -> str | None:
-    """Fingerprint of the data set that a checkpoint was trained on."""
-    for state in checkpoint.read(path).get("callbacks", {}).values():
-        if "identity" in state:
-            return str(state["identity"].get("data.fingerprint"))
-    return None

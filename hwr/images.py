@@ -1,6 +1,8 @@
 """Picture -> array: the named preprocessings that networks and forest share."""
 
+import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -8,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from hwr.paper import WORKING, ink_box, settle
+
+WINDOW = 16 / 15
+"""Side of the `ink` window over the picture's shorter side: 960 pixels of 900."""
+
 # Of pictures between 89 and 179 million pixels Pillow only warns; nobody's memory should tell.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-def read(file: BinaryIO, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
+def read(
+    file: BinaryIO, preprocessing: str, height: int, width: int, max_pixels: int
+) -> NDArray[np.uint8]:
     """The array (height, width) of a picture file, 0 black to 255 white.
 
     Raises:
@@ -20,7 +29,7 @@ def read(file: BinaryIO, height: int, width: int, max_pixels: int) -> NDArray[np
             `max_pixels`; Pillow raises many kinds.
     """
     with open_limited(file, max_pixels) as picture:
-        return prepare(grey(picture), height, width)
+        return PREPARE[preprocessing](grey(picture), height, width)
 
 
 def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
@@ -77,11 +86,8 @@ def aspect(path: Path) -> float:
     return height / width if turned else width / height
 
 
-def prepare(grey: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
-    """The array (height, width) of a picture in mode L, 0 black to 255 white.
-
-    It is, bit for bit, the notebook's `grey.resize((width, height))`.
-    """
+def notebook(grey: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """The whole picture, bit for bit the notebook's `grey.resize((width, height))`."""
     if 3 * grey.width < 4 * grey.height or grey.width < width:  # columns may come first
         return np.asarray(grey.resize((width, height)))
     box = ImageChops.invert(grey).getbbox()
@@ -94,6 +100,49 @@ def prepare(grey: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
     sheet = Image.new("L", (width, grey.height), 255)
     sheet.paste(rows, (0, top))
     return np.asarray(sheet.resize((width, height)))
+
+
+def ink(grey: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    """The ink of a picture of any polarity and paper, in the middle of a window of fixed scale."""
+    return window(settle(grey), height, width)
+
+
+def window(grey: Image.Image, height: int, width: int, zoom: float = 1) -> NDArray[np.uint8]:
+    """A window on a picture of black on white, its middle that of the ink.
+
+    Its size depends on the picture's alone, so that large ink stays larger than small ink. Only ink
+    that it can't hold makes it larger.
+
+    Args:
+        grey: Mode L.
+        height: Of the array, in pixels.
+        width: Likewise.
+        zoom: The window is larger by this factor, so the ink in it is smaller.
+    """
+    shrink = max(1, min(grey.size) // WORKING)
+    small = np.asarray(grey.reduce(shrink))
+    box = ink_box(small)
+    if box is None:
+        return np.full((height, width), 255, np.uint8)
+    across, down = shrink * small.shape[1], shrink * small.shape[0]
+    left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+    high = WINDOW * min(grey.height, grey.width * height / width)
+    high = zoom * max(high, 1.1 * (bottom - top), 1.1 * (right - left) * height / width)
+    wide = high * width / height
+    x, y = (left + right - wide) / 2, (top + bottom - high) / 2
+    # Pillow crops whole pixels, and what lies outside is 0; so the crop is done on a negative.
+    corner = math.floor(x), math.floor(y)
+    outer = (*corner, math.ceil(x + wide), math.ceil(y + high))
+    cut = (x - corner[0], y - corner[1], x - corner[0] + wide, y - corner[1] + high)
+    sheet = ImageChops.invert(grey).crop(outer)
+    return 255 - np.asarray(sheet.resize((width, height), box=cut))
+
+
+PREPARE: dict[str, Callable[[Image.Image, int, int], NDArray[np.uint8]]] = {
+    "notebook": notebook,
+    "ink": ink,
+}
+"""From a picture in mode L to an array (height, width), 0 black to 255 white."""
 
 
 def scale(images: NDArray[np.uint8]) -> NDArray[np.float32]:

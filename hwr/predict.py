@@ -4,20 +4,20 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hwr import images, paper
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError, RunError
+from hwr.frame import Frame, fit
+from hwr.pictures import each, open_picture
 
 BATCH = 256
 Placing = Literal["auto", "as_is"]
@@ -42,7 +42,7 @@ class Prediction:
         return f"<{self.character!r} {self.probability:.1%}{'; ' if others else ''}{others}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recognizer:
     """Reads pictures with a trained model.
 
@@ -62,10 +62,17 @@ class Recognizer:
     alphabet: Alphabet
     size: tuple[int, int]
     preprocessing: str
-    model: Any = field(repr=False)
-    frame: paper.Frame | None = field(repr=False)
-    about: dict[str, Any] = field(repr=False)
-    _scores: Callable[[NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
+    model: Any
+    frame: Frame | None
+    about: dict[str, Any]
+    _scores: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return (
+            f"<Recognizer: {type(self.model).__name__}, {len(self.alphabet)} classes, "
+            f"{self.preprocessing!r} arrays of {height} x {width}>"
+        )
 
     def prepare(self, picture: Any, frame: Placing = "auto") -> NDArray[np.uint8]:
         """The array (H, W) that the model is given for a picture, 0 black to 255 white.
@@ -84,8 +91,8 @@ class Recognizer:
         if frame == "auto":
             grey = paper.settle(grey)
             if self.frame is not None:
-                grey = paper.into_frame(grey, self.frame, *self.size)
-        return images.prepare(grey, *self.size)
+                return fit(grey, self.frame, self.preprocessing, *self.size)
+        return images.PREPARE[self.preprocessing](grey, *self.size)
 
     def probabilities(self, pictures: Any, frame: Placing = "auto") -> NDArray[np.float32]:
         """Probability of each class for each picture, shape (N, C).
@@ -133,10 +140,10 @@ class Recognizer:
         return self._scores(images.scale(arrays)[:, None])
 
     def _batches(self, pictures: Any, frame: Placing) -> Iterator[NDArray[np.float32]]:
-        each = iter(_each(pictures))
+        rest = iter(each(pictures))
         number = 0
         with ThreadPoolExecutor() as pool:
-            while batch := list(itertools.islice(each, BATCH)):
+            while batch := list(itertools.islice(rest, BATCH)):
                 if len(batch) == 1:
                     arrays = [self._numbered(number, batch[0], frame)]
                 else:
@@ -175,7 +182,10 @@ def load(path: str | os.PathLike[str], device: str = "cpu", by: str | None = Non
     if start[:2] == b"PK" and zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             forest = "schema.json" in archive.namelist()
-        return _from_forest(place) if forest else _from_checkpoint(place, device)
+        try:
+            return _from_forest(place) if forest else _from_checkpoint(place, device)
+        except ImportError as error:  # installed without what only training needs
+            raise RunError(f"{place} needs {error.name}, which is not installed") from error
     if start[:1] in (b"\x08", b"\x0a", b"\x12", b"\x3a"):  # fields of an ONNX file
         return _from_onnx(place)
     raise RunError(f"{place} is no checkpoint, forest or ONNX file of hwr")
@@ -223,20 +233,12 @@ def _from_checkpoint(path: Path, device: str) -> Recognizer:
             found = model(torch.from_numpy(image).to(device)).softmax(1)
         return np.asarray(found.cpu())
 
-    height, width = model.hparams["size"]
-    return Recognizer(
-        alphabet=model.alphabet,
-        size=(height, width),
-        preprocessing=model.hparams["preprocessing"],
-        model=model,
-        frame=paper.Frame.from_plain(saved.get("frame")),
-        about=saved.get("about", {}),
-        _scores=scores,
-    )
+    card = {"frame": None, "about": {}, **saved, **saved["hyper_parameters"]}
+    return _recognizer(path, card, model, scores)
 
 
 def _from_forest(path: Path) -> Recognizer:
-    from hwr.forest import load_forest
+    from hwr.forestfile import load_forest
 
     trees, card = load_forest(path)
 
@@ -245,15 +247,7 @@ def _from_forest(path: Path) -> Recognizer:
         share[:, trees.classes_] = trees.predict_proba(image.reshape(len(image), -1))
         return share
 
-    return Recognizer(
-        alphabet=Alphabet(tuple(card["alphabet"])),
-        size=(card["size"][0], card["size"][1]),
-        preprocessing=card["preprocessing"],
-        model=trees,
-        frame=paper.Frame.from_plain(card["frame"]),
-        about=card["about"],
-        _scores=scores,
-    )
+    return _recognizer(path, card, trees, scores)
 
 
 def _from_onnx(path: Path) -> Recognizer:
@@ -262,13 +256,15 @@ def _from_onnx(path: Path) -> Recognizer:
     except ImportError as error:
         raise RunError(f"{path} needs onnxruntime: pip install 'hwr[onnx]'") from error
     try:
+        options = onnxruntime.SessionOptions()
+        # Weights in other files would be looked for in this folder, which can't exist.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(path.absolute() / "none")
+        )
         session = onnxruntime.InferenceSession(
-            path.read_bytes(),  # as bytes, so that it can name no other files
-            providers=["CPUExecutionProvider"],
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         card = json.loads(session.get_modelmeta().custom_metadata_map["hwr"])
-        height, width = card["size"]
-        alphabet = Alphabet(tuple(card["alphabet"]))
     except Exception as error:  # onnxruntime has kinds of its own, without a common one
         raise RunError(f"{path} is no ONNX file of hwr-export") from error
 
@@ -276,88 +272,29 @@ def _from_onnx(path: Path) -> Recognizer:
         (found,) = session.run(None, {"image": image})
         return np.asarray(found)
 
-    return Recognizer(
-        alphabet=alphabet,
-        size=(height, width),
-        preprocessing=card["preprocessing"],
-        model=session,
-        frame=paper.Frame.from_plain(card["frame"]),
-        about=card["about"],
-        _scores=scores,
-    )
+    return _recognizer(path, card, session, scores)
 
 
-def open_picture(source: Any) -> Image.Image:
-    """One picture in mode L from a path, bytes, an open file, an image, an array or a tensor.
-
-    Raises:
-        DataError: It is none, or a broken one.
-    """
-    if isinstance(source, Image.Image):
-        return _grey(source, "it")
-    if hasattr(source, "requires_grad"):  # a torch tensor, whose channels come first
-        source = source.detach().cpu().numpy()
-        source = np.moveaxis(source, 0, -1) if source.ndim == 3 else source
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if isinstance(source, bytes | bytearray):
-        name, source = "it", BytesIO(source)
-    elif isinstance(source, str | os.PathLike):
-        name = os.fspath(source)
-    elif hasattr(source, "read"):
-        name = "it"
-    else:
-        raise DataError(f"a {type(source).__name__} is no picture")
+def _recognizer(
+    path: Path,
+    card: dict[str, Any],
+    model: Any,
+    scores: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> Recognizer:
+    """A recogniser from what a file says of itself."""
     try:
-        with Image.open(source) as picture:
-            return _grey(picture, name)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"no picture {name}") from error
-    except Exception as error:  # Pillow raises many kinds for files that are no pictures
-        raise DataError(f"{name} cannot be read as a picture") from error
-
-
-def _grey(picture: Image.Image, name: str) -> Image.Image:
-    if 0 in picture.size:
-        raise DataError(f"{name} has no pixels")
-    try:
-        return images.grey(picture)
-    except ValueError as error:
-        raise DataError(f"{name} cannot be read as a picture: {error}") from error
-    except Exception as error:
-        raise DataError(f"{name} is a broken picture") from error
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or not array.size:
-        raise DataError(f"an array of shape {array.shape} is no picture")
-    if array.dtype.kind == "b":
-        array = array * np.uint8(255)
-    elif array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
-            raise DataError("an array of floats must lie between 0 and 1, or 0 and 255")
-        array = np.round(array * (255 if array.max() <= 1 else 1)).astype(np.uint8)
-    elif array.dtype == np.uint16:
-        array = (array // 257).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
-            raise DataError(f"an array of {array.dtype} must hold numbers from 0 to 255")
-        array = array.astype(np.uint8)
-    return _grey(Image.fromarray(np.ascontiguousarray(array)), "it")
-
-
-def _each(pictures: Any) -> Iterable[Any]:
-    """One picture or many, as many."""
-    if isinstance(pictures, str | os.PathLike | bytes | bytearray | Image.Image):
-        return (pictures,)
-    if isinstance(pictures, np.ndarray) or hasattr(pictures, "requires_grad"):
-        channels = pictures.shape[-1 if isinstance(pictures, np.ndarray) else 0 :][:1]
-        single = pictures.ndim < 3 or (pictures.ndim == 3 and channels[0] in (1, 3, 4))
-        return (pictures,) if single else iter(pictures)
-    if hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
-        return (pictures,)
-    return pictures  # type: ignore[no-any-return]
+        height, width = card["size"]
+        images.PREPARE[card["preprocessing"]]
+        return Recognizer(
+            alphabet=Alphabet(tuple(card["alphabet"])),
+            size=(height, width),
+            preprocessing=card["preprocessing"],
+            model=model,
+            frame=Frame.from_plain(card["frame"]),
+            about=dict(card["about"]),
+            _scores=scores,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{path} does not say how it reads pictures; another version of hwr may have written it"
+        ) from error

@@ -5,15 +5,16 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from hwr.errors import DataError, UserError, printable
 from hwr.predict import BATCH, Prediction, Recognizer, load
@@ -117,8 +118,7 @@ def _read(
         except DataError as error:
             return error
 
-    bar = tqdm(unit="picture", delay=1, disable=not sys.stderr.isatty())
-    with ThreadPoolExecutor() as pool, bar:
+    with ThreadPoolExecutor() as pool, _bar() as moved:
         while batch := list(islice(paths, BATCH)):
             arrays = list(pool.map(prepare, batch))
             whole = [array for array in arrays if not isinstance(array, DataError)]
@@ -126,4 +126,16 @@ def _read(
             read = (row for part in scores for row in recognizer.predictions(part, arguments.top))
             for path, array in zip(batch, arrays, strict=True):
                 yield path, array if isinstance(array, DataError) else next(read)
-            bar.update(len(batch))
+            moved(len(batch))
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int], Any]]:
+    """A progress bar on long work, where standard error is a terminal and tqdm is installed."""
+    if not sys.stderr.isatty() or find_spec("tqdm") is None:
+        yield lambda count: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="picture", delay=1) as bar:
+        yield bar.update

@@ -20,8 +20,8 @@ from hwr import modelcard
 from hwr.data import Characters
 from hwr.errors import RunError
 from hwr.files import whole
+from hwr.frame import Frame
 from hwr.metrics import bootstrap
-from hwr.paper import Frame
 from hwr.schema import RunConfig
 from hwr.split import Indices, Split
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-PREPROCESSINGS = ("notebook",)
+PREPROCESSINGS = ("notebook", "ink")
 MONITORS = tuple(f"val/{name}" for name in ("loss", "acc", "acc_nocase", "top3"))
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hwr
-from hwr import checkpoint, data, images
+from hwr import data, images
 from hwr.config import compose
 from hwr.data import Characters
 from hwr.errors import ConfigError, DataError
@@ -160,7 +160,7 @@ def read(picture: Image.Image, kind: str = "PNG", **settings: object) -> np.ndar
     file = io.BytesIO()
     picture.save(file, kind, **settings)
     file.seek(0)
-    return images.read(file, 45, 60, 10_000)
+    return images.read(file, "notebook", 45, 60, 10_000)
 
 
 def test_modes() -> None:
@@ -213,12 +213,12 @@ def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
     assert "test/acc_nocase" not in figures  # digits have no case
     assert "test/acc_lookalike" not in figures
     assert "test/top3" in figures
-    model = checkpoint.load(tmp_path / "run")
-    assert model.alphabet.names == tuple("0123456789")
-    assert model.hparams["size"] == [24, 32]
+    recognizer = hwr.load(tmp_path / "run")
+    assert recognizer.alphabet.names == tuple("0123456789")
+    assert recognizer.size == (24, 32)
     same = hwr.CNN.load_from_checkpoint(tmp_path / "run/checkpoints/last.ckpt").eval()
     image = torch.rand(2, 1, 24, 32)
-    assert torch.equal(model(image), same(image))
+    assert torch.equal(recognizer.model(image), same(image))
     assert json.loads((tmp_path / "run/metrics.json").read_text())["data"] == "folder"
     with pytest.raises(ConfigError, match="monitor=val/acc_nocase means nothing"):
         train(compose([*settings, "monitor=val/acc_nocase"]), tmp_path / "other")

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hwr import data, images, synthetic
 from hwr.config import compose
 from hwr.errors import RunError
-from hwr.forest import forest, load_forest
+from hwr.forest import forest
+from hwr.forestfile import load_forest
 
 TINY = ["data=synthetic", "data.writers=4", "n_estimators=10"]
 

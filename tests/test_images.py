@@ -1,12 +1,13 @@
-"""The notebook's preprocessing, bit for bit."""
+"""The preprocessings: the notebook's bit for bit, and the window on the ink."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from hwr import images
+from hwr.paper import ink_box
 
 
 def notebook(picture: Image.Image) -> np.ndarray:
@@ -30,22 +31,77 @@ def test_equal_to_pillow(seed: int) -> None:
         case _:
             pass
     picture = Image.fromarray(pixels)
-    np.testing.assert_array_equal(images.prepare(picture.convert("L"), 30, 40), notebook(picture))
+    np.testing.assert_array_equal(images.notebook(picture.convert("L"), 30, 40), notebook(picture))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 30), (30, 40), (1200, 900), (39, 900)])
 @pytest.mark.parametrize("grey", [0, 128, 255])
 def test_even_pictures(size: tuple[int, int], grey: int) -> None:
     picture = Image.new("L", size, grey)
-    np.testing.assert_array_equal(images.prepare(picture, 30, 40), notebook(picture))
+    np.testing.assert_array_equal(images.notebook(picture, 30, 40), notebook(picture))
 
 
 def test_real_pictures(real: Path) -> None:
     for file in sorted((real / "Img").glob("*.png"))[::70]:
         with file.open("rb") as stream:
-            found = images.read(stream, 30, 40, 10**7)
+            found = images.read(stream, "notebook", 30, 40, 10**7)
         with Image.open(file) as picture:
             np.testing.assert_array_equal(found, notebook(picture))
+
+
+def stroke(
+    size: tuple[int, int], place: tuple[float, float], length: float, width: int = 60
+) -> Image.Image:
+    """A picture with one slanting line."""
+    picture = Image.new("L", size, 255)
+    (x, y), half = place, length / 2
+    line = [(x - half / 2, y - half), (x + half / 2, y + half)]
+    ImageDraw.Draw(picture).line(line, fill=0, width=width)
+    return picture
+
+
+def extent(array: np.ndarray) -> tuple[float, float, float, float]:
+    box = ink_box(array)
+    assert box is not None
+    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
+
+
+def test_ink_lies_in_the_middle_and_keeps_its_size() -> None:
+    for length in (200, 400, 800):
+        there = stroke((1200, 900), (600, 450), length)
+        array = images.ink(there, 48, 48)
+        assert array.shape == (48, 48)
+        x, y, _, high = extent(array)
+        assert (x, y) == pytest.approx((0.5, 0.5), abs=0.01)
+        # The window is 960 pixels high; 2 % of the ink at both ends do not count.
+        assert high == pytest.approx(0.96 * length / 960, abs=0.06)
+        for other in (
+            stroke((1200, 900), (300, 500), length),
+            ImageOps.invert(there),
+            there.point(lambda value: 90 + value * 110 // 255),
+            there.resize((2400, 1800)),
+            there.resize((600, 450)),
+        ):
+            close = np.abs(images.ink(other, 48, 48).astype(int) - array)
+            assert close.mean() < 4
+
+
+def test_the_window_grows_with_ink_that_it_cannot_hold() -> None:
+    picture = Image.new("L", (1200, 900), 255)
+    ImageDraw.Draw(picture).line([(20, 450), (1180, 450)], fill=0, width=60)
+    array = images.ink(picture, 48, 48)
+    assert array[:, 0].min() == array[:, -1].min() == 255
+    assert extent(array)[2] == pytest.approx(1 / 1.1, abs=0.01)
+    wide = images.ink(picture.crop((0, 300, 1200, 600)), 32, 96)
+    assert wide.shape == (32, 96)
+    assert extent(wide)[0] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (12, 12), (28, 28), (3, 400), (900, 1200)])
+def test_ink_of_any_size(size: tuple[int, int]) -> None:
+    picture = stroke((1200, 900), (600, 450), 500).resize(size)
+    assert images.ink(picture, 20, 30).shape == (20, 30)
+    assert (images.ink(Image.new("L", size, 255), 20, 30) == 255).all()
 
 
 def test_scale() -> None:

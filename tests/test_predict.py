@@ -18,6 +18,7 @@ import hwr
 from hwr import export, forest, synthetic
 from hwr.config import compose
 from hwr.errors import DataError, RunError
+from hwr.paper import ink_box
 from hwr.train import train
 
 PEN = ["data=synthetic", "data.writers=8"]
@@ -75,6 +76,11 @@ def test_all_kinds_of_pictures_agree(
     assert recognizer.predict([]) == []
 
 
+def test_a_recognizer_says_what_it_is(run: Path) -> None:
+    words = "<Recognizer: CNNNetwork, 62 classes, 'notebook' arrays of 30 x 40>"
+    assert repr(hwr.load(run)) == words
+
+
 def test_predictions(run: Path, pictures: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
     (found,) = recognizer.predict(pictures[0], top=2)
@@ -102,17 +108,8 @@ def test_an_iterator_is_read_in_batches(run: Path) -> None:
 
 def test_as_is_gives_the_runs_own_predictions(run: Path) -> None:
     recognizer = hwr.load(run)
-    drawn = [synthetic.pictures(writer, 0) for writer in range(1, 9)]
-    rows = (run / "predictions.csv").read_text().splitlines()[1:]
-    assert len(rows) > 100
-    images = []
-    for row in rows:
-        number, writer = row.partition(",")[0][7:].removesuffix(".png").split("-")
-        images.append(drawn[int(writer) - 1][int(number) - 1])
-    for row, found in zip(rows, recognizer.predict(images, frame="as_is"), strict=True):
-        _, _, character, probability = row.split(",")
-        assert found.character == character
-        assert found.probability == pytest.approx(float(probability), abs=1.5e-6)
+    rows, drawn = drawn_as(run, 8)
+    same_predictions(rows, recognizer.predict(drawn, frame="as_is"))
 
 
 def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> None:
@@ -140,6 +137,46 @@ def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> Non
     for size in ((12, 12), (1, 1), (3, 900), (4000, 50)):
         assert recognizer.read(pictures[0].resize(size)) in synthetic.CHARACTERS
     assert recognizer.read(Image.new("L", (300, 200), 128)) in synthetic.CHARACTERS
+
+
+def drawn_as(run: Path, writers: int) -> tuple[list[list[str]], list[Image.Image]]:
+    """The rows of a run's predictions.csv, and their pictures."""
+    drawn = [synthetic.pictures(writer, 0) for writer in range(1, writers + 1)]
+    rows = [row.split(",") for row in (run / "predictions.csv").read_text().splitlines()[1:]]
+    numbers = (row[0][7:].removesuffix(".png").split("-") for row in rows)
+    return rows, [drawn[int(writer) - 1][int(number) - 1] for number, writer in numbers]
+
+
+def same_predictions(rows: list[list[str]], read: list[hwr.Prediction]) -> None:
+    assert len(rows) > 100
+    for row, found in zip(rows, read, strict=True):
+        assert found.character == row[2]
+        assert found.probability == pytest.approx(float(row[3]), abs=1.5e-6)
+
+
+def test_the_ink_preprocessing_travels_with_the_weights(tmp_path: Path) -> None:
+    settings = [*PEN, "data.preprocessing=ink", "data.height=24", "data.width=24", "model=mlp"]
+    train(compose([*settings, "trainer.max_epochs=3", "split.val_size=0"]), tmp_path)
+    recognizer = hwr.load(tmp_path)
+    assert (recognizer.preprocessing, recognizer.size) == ("ink", (24, 24))
+    assert recognizer.frame is not None
+    assert (recognizer.frame.aspect, recognizer.frame.y) == pytest.approx((1, 0.5), abs=0.02)
+    rows, drawn = drawn_as(tmp_path, 8)
+    same_predictions(rows, recognizer.predict(drawn, frame="as_is"))
+    plain = [recognizer.prepare(picture).astype(int) for picture in drawn[:30]]
+    for change in (
+        lambda picture: ImageOps.expand(picture, 900, 255),  # small in a large frame
+        lambda picture: picture.crop(ImageOps.invert(picture).getbbox()),  # cut to the ink
+    ):
+        other = [recognizer.prepare(change(picture)) for picture in drawn[:30]]
+        low, high = recognizer.frame.spread[0], recognizer.frame.spread[2]
+        for array in other:
+            box = ink_box(array)
+            assert box is not None
+            spread = np.hypot(box[2] - box[0], box[3] - box[1])
+            assert 0.8 * low < spread < 1.2 * high
+    moved = [recognizer.prepare(ImageOps.expand(p, (150, 0, 0, 90), 255)) for p in drawn[:30]]
+    assert np.abs(np.array(moved) - plain).mean() < 15
 
 
 def test_no_pictures(run: Path, tmp_path: Path) -> None:
@@ -197,6 +234,22 @@ def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None
         hwr.load(tmp_path, by="val/acc")
     with pytest.raises(RunError, match="no run folder or file"):
         hwr.load(tmp_path / "absent")
+
+
+def test_files_that_do_not_say_how_they_read(run: Path, tmp_path: Path) -> None:
+    saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    for number, wrong in enumerate(
+        (
+            {"hyper_parameters": {**saved["hyper_parameters"], "preprocessing": "new"}},
+            {"frame": {**saved["frame"], "new": 1.0}},
+            {"frame": {**saved["frame"], "x": "left"}},
+            {"frame": [1]},
+            {"about": 3},
+        )
+    ):
+        torch.save({**saved, **wrong}, tmp_path / str(number))
+        with pytest.raises(RunError, match="does not say how it reads pictures"):
+            hwr.load(tmp_path / str(number))
 
 
 class Mark:

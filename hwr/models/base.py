@@ -15,20 +15,25 @@ from hwr.metrics import accuracies
 class CharacterClassifier(LightningModule):
     """A network from `image` (N, 1, H, W) of grey values from 0 to 1 to `logits` (N, C).
 
-    Subclasses call `save_hyperparameters(logger=False)`, so that a checkpoint holds all of these.
+    Subclasses call `save_hyperparameters(logger=False)`, so that a checkpoint holds alphabet, size
+    and preprocessing of the pictures beside what the network is made of.
 
     Args:
         alphabet: Class names in label order, C of them.
-        size: Height and width of a picture.
-        preprocessing: How a picture becomes an array; a checkpoint carries it.
+        network: One of `hwr.networks`.
     """
 
-    def __init__(self, alphabet: Sequence[str], size: Sequence[int], preprocessing: str) -> None:
+    def __init__(self, alphabet: Sequence[str], network: nn.Module) -> None:
         super().__init__()
-        self.alphabet = Alphabet(tuple(alphabet))
+        self.alphabet, self.network = Alphabet(tuple(alphabet)), network
         self.train_metrics, self.val_metrics = accuracies(self.alphabet), accuracies(self.alphabet)
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, C) of images (N, 1, H, W)."""
+        logits: Tensor = self.network(image)
+        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The mean cross-entropy of a batch."""
@@ -68,11 +73,3 @@ class CharacterClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the network: Lightning's checkpoints don't."""
         checkpoint["model"] = type(self).__name__.lower()
-
-
-def keras_initialise(module: nn.Module) -> None:
-    """Kernels Glorot uniform, biases zero: what Keras starts from (X. Glorot, 2010)."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

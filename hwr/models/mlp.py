@@ -1,15 +1,14 @@
-"""The notebook's MLP."""
+"""The notebook's MLP and how it is trained."""
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
-
-from hwr.models.base import CharacterClassifier, keras_initialise
+from hwr.models.base import CharacterClassifier
+from hwr.networks.mlp import MLPNetwork
 from hwr.optim import KerasAdam
 
 
 class MLP(CharacterClassifier):
-    """One hidden layer of sigmoid units; 126,362 parameters for 62 classes of 30 x 40 pixels.
+    """`MLPNetwork`, trained by Keras' Adam.
 
     Args:
         alphabet: Class names in label order.
@@ -27,22 +26,9 @@ class MLP(CharacterClassifier):
         lr: float = 5e-4,
         hidden: int = 100,
     ) -> None:
-        super().__init__(alphabet, size, preprocessing)
+        super().__init__(alphabet, MLPNetwork(len(alphabet), size, hidden))
         self.save_hyperparameters(logger=False)
         self.lr = lr
-        height, width = size
-        self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(height * width, hidden),
-            nn.Sigmoid(),
-            nn.Linear(hidden, len(alphabet)),
-        )
-        self.apply(keras_initialise)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (N, C) of images (N, 1, H, W)."""
-        logits: Tensor = self.layers(image)
-        return logits
 
     def configure_optimizers(self) -> KerasAdam:
         """Adam as in Keras."""

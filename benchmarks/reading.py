@@ -1,0 +1,104 @@
+"""How fast a run is loaded and reads: medians, and what each may be compared with.
+
+python benchmarks/reading.py RUN [--forest FOREST] [--picture PICTURE] [--rounds 5]
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import hwr
+from hwr import export, synthetic
+
+
+def seconds(work: Callable[[], object], rounds: int) -> float:
+    """Median wall time of a call, after a first one that warms up."""
+    work()
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def process(code: str, rounds: int) -> float:
+    """Median wall time of an interpreter that runs this code, start and end included."""
+    command = [sys.executable, "-c", code]
+    return seconds(lambda: subprocess.run(command, check=True, capture_output=True), rounds)
+
+
+def timed(before: str, code: str, rounds: int) -> float:
+    """Median wall time of the code alone, in fresh interpreters that ran `before` first."""
+    clock = f"{before}\nimport time\nt=time.perf_counter()\n{code}\nprint(time.perf_counter()-t)"
+    command = [sys.executable, "-c", clock]
+    found = [
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for _ in range(rounds + 1)
+    ]
+    return statistics.median(found[1:])
+
+
+def main() -> None:
+    """Measure, print a Markdown table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="a network's run folder")
+    parser.add_argument("--forest", type=Path, help="a forest's run folder")
+    parser.add_argument("--picture", type=Path, help="a picture of 1200 x 900; default: drawn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    run, rounds = arguments.run.resolve(), arguments.rounds
+    recognizer = hwr.load(run)
+    height, width = recognizer.size
+    arrays = np.random.default_rng(0).integers(0, 256, (853, height, width), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        picture, onnx = arguments.picture or Path(folder, "a.png"), Path(folder, "model.onnx")
+        if not arguments.picture:
+            drawn: Image.Image = synthetic.pictures(1, 0)[10]
+            drawn.convert("RGB").save(picture)
+        export.export(run, onnx)
+        exported = hwr.load(onnx)
+        many = 20 * rounds
+        rows = {
+            "import hwr": timed("", "import hwr", rounds),
+            "load a network's run, torch imported": timed(
+                "import torch", f"import hwr; hwr.load({str(run)!r})", rounds
+            ),
+            "one array": seconds(lambda: recognizer.read(arrays[0], frame="as_is"), many),
+            "one array, settled": seconds(lambda: recognizer.read(arrays[0]), many),
+            "one PNG of 1200 x 900": seconds(lambda: recognizer.read(picture), many),
+            "853 arrays": seconds(lambda: recognizer.predict(arrays, frame="as_is"), rounds),
+            "853 arrays, settled": seconds(lambda: recognizer.predict(arrays), rounds),
+            "one array, ONNX": seconds(lambda: exported.read(arrays[0], frame="as_is"), many),
+            "853 arrays, ONNX": seconds(lambda: exported.predict(arrays, frame="as_is"), rounds),
+            "a process that loads ONNX and reads a PNG": process(
+                f"import hwr; hwr.load({str(onnx)!r}).read({str(picture)!r})", rounds
+            ),
+        }
+    if arguments.forest:
+        forest = str(arguments.forest.resolve())
+        code = f"import hwr; hwr.load({forest!r})"
+        rows["load a forest's run, torch imported"] = timed("import torch", code, rounds)
+    print(f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}\n")
+    print("| what | ms |\n|---|---|")
+    for name, value in rows.items():
+        print(f"| {name} | {1000 * value:.1f} |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

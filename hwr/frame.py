@@ -1,0 +1,193 @@
+"""How ink lies in a training set, and any picture put the same way.
+
+Everything here is Pillow and NumPy, so that a deployment needs no more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from hwr import images
+from hwr.paper import WORKING, ink_box
+
+FRAMED = 600
+"""Height of a sheet on which ink was scaled."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How ink lies in the arrays of a training set; lengths are shares of their height.
+
+    Attributes:
+        aspect: Width over height of what an array shows.
+        x: Median middle of the ink, from the left.
+        y: Likewise, from the top.
+        spread: 1st, 50th and 99th percentile of the ink's diagonal.
+        weight: 1st and 50th percentile of how dark ink is in an array, 0 to 1: thin lines are grey.
+        pen: 50th and 99th percentile of the width of lines that are wider than a pixel.
+    """
+
+    aspect: float
+    x: float
+    y: float
+    spread: tuple[float, float, float]
+    weight: tuple[float, float]
+    pen: tuple[float, float]
+
+    @classmethod
+    def of(cls, arrays: NDArray[np.uint8], aspect: float) -> "Frame | None":
+        """What is usual in arrays (N, H, W), 0 black to 255 white; None if there is no ink."""
+        found = [moments(array, aspect) for array in arrays]
+        usual = np.array([row for row in found if row is not None])
+        if not len(usual):
+            return None
+        low, middle, high = np.quantile(usual, (0.01, 0.5, 0.99), axis=0).tolist()
+        return cls(
+            aspect=aspect,
+            x=middle[0],
+            y=middle[1],
+            spread=(low[2], middle[2], high[2]),
+            weight=(low[3], middle[3]),
+            pen=(middle[4], high[4]),
+        )
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any] | None) -> "Frame | None":
+        """From the plain values that a checkpoint holds."""
+        if not plain:
+            return None
+        values = {
+            name: tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
+            for name, value in plain.items()
+        }
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def moments(array: NDArray[np.uint8], aspect: float) -> tuple[float, ...] | None:
+    """Middle of the ink (x, y), its diagonal, its weight, its pen's width; None without ink.
+
+    Args:
+        array: Shape (H, W), 0 black to 255 white.
+        aspect: Width over height of what it shows, whatever H and W are.
+    """
+    box = ink_box(array)
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    spread = float(np.hypot((right - left) * aspect, bottom - top))
+    ink = np.clip(255.0 - array - 25, 0, None)
+    total = ink.sum()
+    # The area of a line over half of its outline, along which the brightness rises and falls.
+    down, across = np.diff(ink, axis=0, append=0), np.diff(ink, axis=1, append=0)
+    cell = aspect * len(array) / array.shape[1]  # width of a pixel over its height
+    outline = np.hypot(down * cell, across).sum()
+    pen = 2 * float(total * cell / max(outline, 1)) / len(array)
+    weight = float((ink**2).sum() / total / 230)
+    return (left + right) / 2 * aspect, (top + bottom) / 2, spread, weight, pen
+
+
+def fit(
+    grey: Image.Image, usual: Frame, preprocessing: str, height: int, width: int
+) -> NDArray[np.uint8]:
+    """The array (height, width) of a picture, its ink put as the training set would have it.
+
+    It is moved to the usual place (`ink` does so itself). It is scaled only where its size is
+    foreign to the training set, and its lines are thickened or thinned only where they are thinner
+    or thicker than almost any there.
+
+    Args:
+        grey: Black on white, mode L.
+        usual: The training set's frame.
+        preprocessing: One of `images.PREPARE`.
+        height: Of the array, in pixels.
+        width: Likewise.
+    """
+    look: Callable[[Image.Image], NDArray[np.uint8]]
+    if preprocessing == "ink":
+        look = partial(images.window, height=height, width=width)
+        found = moments(look(grey), usual.aspect)
+        if found and not _usual_size(found[2], usual):
+            look = partial(look, zoom=found[2] / usual.spread[1])
+    else:
+        look = partial(images.notebook, height=height, width=width)
+        grey = into_frame(grey, usual, look)
+    return look(_with_usual_pen(grey, usual, look))
+
+
+def _usual_size(spread: float, usual: Frame) -> bool:
+    return 0.9 * usual.spread[0] <= spread <= 1.1 * usual.spread[2]
+
+
+def into_frame(
+    grey: Image.Image, usual: Frame, look: Callable[[Image.Image], NDArray[np.uint8]]
+) -> Image.Image:
+    """A picture of black on white, its ink in the usual place and of a usual size."""
+    wide = max(grey.width, round(grey.height * usual.aspect))
+    high = max(grey.height, round(wide / usual.aspect))
+    left, top = (wide - grey.width) // 2, (high - grey.height) // 2
+    sheet = _on_paper(grey, (wide, high), (left, top))
+    found = moments(look(sheet), usual.aspect)
+    if found is None:
+        return sheet
+    x, y, spread, *_ = found
+    if _usual_size(spread, usual):
+        move = (round((usual.x - x) * high) + left, round((usual.y - y) * high) + top)
+        return _on_paper(grey, (wide, high), move)
+    return _scaled(sheet, usual.spread[1] / spread, (x * high, y * high), usual)
+
+
+def _on_paper(grey: Image.Image, size: tuple[int, int], place: tuple[int, int]) -> Image.Image:
+    if grey.size == size and place == (0, 0):
+        return grey
+    sheet = Image.new("L", size, 255)
+    sheet.paste(grey, place)
+    return sheet
+
+
+def _scaled(
+    sheet: Image.Image, scale: float, centre: tuple[float, float], usual: Frame
+) -> Image.Image:
+    """The sheet with its ink larger by a factor, its middle in the usual place."""
+    scale *= FRAMED / sheet.height
+    size = (round(FRAMED * usual.aspect), FRAMED)
+    shrink = max(1, int(1 / scale))
+    if shrink > 1:
+        sheet, scale = sheet.reduce(shrink), scale * shrink
+        centre = (centre[0] / shrink, centre[1] / shrink)
+    left = centre[0] - usual.x * FRAMED / scale
+    top = centre[1] - usual.y * FRAMED / scale
+    box = (left, top, left + size[0] / scale, top + size[1] / scale)
+    extent, bicubic = Image.Transform.EXTENT, Image.Resampling.BICUBIC
+    return sheet.transform(size, extent, box, bicubic, fillcolor=255)
+
+
+def _with_usual_pen(
+    sheet: Image.Image, usual: Frame, look: Callable[[Image.Image], NDArray[np.uint8]]
+) -> Image.Image:
+    """The sheet with thicker or thinner lines, if they are thinner or thicker than any usual."""
+
+    def apart(sheet: Image.Image) -> float:
+        found = moments(look(sheet), usual.aspect)
+        if found is None:
+            return np.inf
+        return abs(found[3] - usual.weight[1]) if thin else abs(found[4] - usual.pen[0])
+
+    found = moments(look(sheet), usual.aspect)
+    if found is None or (found[3] >= usual.weight[0] and found[4] <= 1.1 * usual.pen[1]):
+        return sheet
+    thin = found[3] < usual.weight[0]
+    change = ImageFilter.MinFilter(3) if thin else ImageFilter.MaxFilter(3)
+    best, least = sheet, apart(sheet)
+    if min(sheet.size) > 2 * WORKING:
+        sheet = sheet.reduce(min(sheet.size) // (2 * WORKING))
+    for _ in range(12):
+        sheet = sheet.filter(change)
+        if (now := apart(sheet)) >= least:
+            break
+        best, least = sheet, now
+    return best

@@ -1,0 +1,49 @@
+"""The notebook's CNN."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hwr.networks.initialise import keras_initialise
+
+
+class CNNNetwork(nn.Module):
+    """Two blocks of two convolutions; 624,766 parameters for 62 classes of 30 x 40 pixels.
+
+    Args:
+        classes: C.
+        size: Height and width of a picture, at least 12 and 16.
+        conv_dropout: Share of values dropped behind each block.
+        dense_dropout: Share of values dropped before the last layer.
+    """
+
+    def __init__(
+        self, classes: int, size: Sequence[int], conv_dropout: float, dense_dropout: float
+    ) -> None:
+        super().__init__()
+        height, width = size
+        # Keras pads for a kernel of width 4 one column on the left and two on the right.
+        pad = nn.ZeroPad2d((1, 2, 1, 1))
+        self.blocks = nn.Sequential(
+            *(pad, nn.Conv2d(1, 32, (3, 4)), nn.ReLU()),
+            *(pad, nn.Conv2d(32, 32, (3, 4)), nn.ReLU()),
+            *(nn.MaxPool2d((3, 4)), nn.Dropout(conv_dropout)),
+            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(64, 64, 3), nn.ReLU()),
+            *(nn.MaxPool2d(2), nn.Dropout(conv_dropout)),
+        )
+        cells = ((height // 3 - 2) // 2) * ((width // 4 - 2) // 2)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            *(nn.Linear(64 * cells, 512), nn.ReLU(), nn.Dropout(dense_dropout)),
+            nn.Linear(512, classes),
+        )
+        self.apply(keras_initialise)
+        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, C) of images (N, 1, H, W)."""
+        features = self.blocks(image.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.head(features)
+        return logits

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hwr.alphabet import Alphabet
-from hwr.metrics import accuracies
+from hwr.metrics import accuracies, known
 
 
 class CharacterClassifier(LightningModule):
@@ -29,6 +29,10 @@ class CharacterClassifier(LightningModule):
         self.train_metrics, self.val_metrics = accuracies(self.alphabet), accuracies(self.alphabet)
         self._seen: list[tuple[Tensor, Tensor]] = []
         self._validated: list[tuple[Tensor, Tensor]] = []
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer is given, shape (N, D), of images (N, 1, H, W)."""
+        raise NotImplementedError
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The mean cross-entropy of a batch."""
@@ -61,7 +65,8 @@ class CharacterClassifier(LightningModule):
     def _log(self, part: str, seen: list[tuple[Tensor, Tensor]], metrics: Any) -> None:
         logits, label = (torch.cat(parts) for parts in zip(*seen, strict=True))
         seen.clear()
-        figures = {"loss": functional.cross_entropy(logits, label), **metrics(logits, label)}
+        metrics.update(logits, label)
+        figures = {"loss": functional.cross_entropy(logits, label), **known(metrics.compute())}
         metrics.reset()
         self.log_dict({f"{part}/{name}": figure for name, figure in figures.items()}, logger=False)
 

@@ -59,6 +59,12 @@ class CNN(CharacterClassifier):
         logits: Tensor = self.head(features)
         return logits
 
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer is given, shape (N, 512), of images (N, 1, H, W)."""
+        blocks = self.blocks(image.contiguous(memory_format=torch.channels_last))
+        found: Tensor = self.head[:-1](blocks)
+        return found
+
     def configure_optimizers(self) -> KerasRMSprop:
         """RMSprop as in Keras."""
         return KerasRMSprop(self.parameters(), lr=self.lr)

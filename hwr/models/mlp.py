@@ -44,6 +44,11 @@ class MLP(CharacterClassifier):
         logits: Tensor = self.layers(image)
         return logits
 
+    def features(self, image: Tensor) -> Tensor:
+        """What the last layer is given, shape (N, hidden), of images (N, 1, H, W)."""
+        found: Tensor = self.layers[:-1](image)
+        return found
+
     def configure_optimizers(self) -> KerasAdam:
         """Adam as in Keras."""
         return KerasAdam(self.parameters(), lr=self.lr)

@@ -152,9 +152,11 @@ class Recorder(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
     ) -> None:
-        """Count the pictures."""
+        """Count the pictures; the last batch's gradients are gone when validation starts."""
         self._pictures += len(batch[1])
         self._trained = time.perf_counter()
+        if self.report.histograms and trainer.is_last_batch:
+            tensorboard.write_weights(self.writer, pl_module, trainer.current_epoch + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation figures are fresh."""
@@ -170,8 +172,6 @@ class Recorder(Checkpoint):
         self.history.append(row | self._diagnostics())
         epoch = len(self.history)
         tensorboard.write_scalars(self.writer, self.history[-1], epoch)
-        if self.report.histograms:
-            tensorboard.write_weights(self.writer, pl_module, epoch)
         self.writer.flush()  # somebody may be watching
         if self.monitor is not None and self.best_epoch == epoch:
             trainer.save_checkpoint(self.best)

@@ -1,28 +1,21 @@
 """What is told of a finished run, networks and forest alike, in TensorBoard and as files."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tensorboard.plugins.text.summary_v2 import text_pb
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr import figures, metrics, projector, run, sheets, tensorboard, texts
+from hwr import figures, hparams, metrics, projector, run, sheets, tensorboard, texts
 from hwr.data import Characters
 from hwr.files import whole
-from hwr.schema import (
-    SCHEMAS,
-    FoldConfig,
-    ForestConfig,
-    RunConfig,
-    StratifiedConfig,
-    TrainConfig,
-)
+from hwr.schema import RunConfig
 from hwr.split import Split
 
 
@@ -65,7 +58,10 @@ def write(writer: SummaryWriter, done: Finished) -> None:
     }
     tensorboard.write_scalars(writer, scalars, step)
     if report.hparams:
-        tensorboard.write_hparams(writer, hyperparameters(done), outcomes(done.figures), step)
+        row, outcomes = hparams.settings(done.config, done.figures), hparams.outcomes(done.figures)
+        for summary in hparams.summaries(row, outcomes):
+            tensorboard.add(writer, summary, step)
+        tensorboard.write_scalars(writer, outcomes, step)
     if report.text:
         _write_texts(writer, done, label, probability.argmax(axis=1), step)
     if report.images or report.files:
@@ -73,70 +69,13 @@ def write(writer: SummaryWriter, done: Finished) -> None:
     if report.pr_curves:
         tensorboard.write_pr_curves(writer, probability, label, alphabet, step)
         areas = metrics.areas(probability, label, tensorboard.lookalikes(alphabet))
-        named = {f"auroc/{alphabet.names[index]}": area for index, area in areas.items()}
+        tags = {row: f"test_lookalike/auroc_{alphabet.names[row]}" for row in areas}
+        named = {tags[row]: area for row, area in areas.items()}
         tensorboard.write_scalars(writer, named, step)
     if report.projector:
         image = done.characters.image[done.parts.test]
         guess = probability.argmax(axis=1)
         projector.write(done.folder, done.features, image, label, guess, alphabet)
-
-
-def outcomes(found: Mapping[str, Any]) -> dict[str, float]:
-    """The figures by which runs are compared; NaN where a run has no such figure.
-
-    A forest validates on the pictures that its trees have not seen.
-    """
-    validated = found.get("val/acc", found.get("oob/acc", math.nan))
-    return {
-        "hp/val_acc": validated,
-        "hp/test_acc": found["test/acc"],
-        "hp/acc_nocase": found.get("test/acc_nocase", found["test/acc"]),
-        "hp/fit_seconds": found["fit_seconds"],
-    }
-
-
-def hyperparameters(done: Finished) -> dict[str, str | float]:
-    """What tells runs apart: the same keys for every model, "-" where one means nothing."""
-    config, split = done.config, done.config.split
-    own: dict[str, Any] = {}
-    match config:
-        case TrainConfig():
-            own = {**vars(config.model), "monitor": config.monitor}
-            own["batch_size"] = config.data.batch_size
-        case ForestConfig():
-            own = {"n_estimators": config.n_estimators}
-    networks = {field.name for kind in SCHEMAS["model"].values() for field in fields(kind)}
-    return {
-        "model": done.figures["model"],
-        "data": config.data.name,
-        "data_fingerprint": done.characters.fingerprint[:12],
-        "split": split.name,
-        "seed": config.seed,
-        "height": config.data.height,
-        "width": config.data.width,
-        "train_pictures": len(done.parts.train),
-        "parameters": done.figures["parameters"],
-        "epochs": done.figures["epochs"],
-        "test_size": _text(split.test_size if isinstance(split, StratifiedConfig) else None),
-        "fold": _text(split.fold if isinstance(split, FoldConfig) else None),
-        "val_size": _text(split.val_size),
-        **{name: _text(own.get(name)) for name in sorted(networks - {"name"})},
-        **{name: _text(own.get(name)) for name in ("batch_size", "monitor", "n_estimators")},
-    }
-
-
-def _text(value: str | float | None) -> str:
-    """A value as text, numbers so that they sort as numbers do, "-" for none.
-
-    A column that has a "-" in one run must be text in all: TensorBoard fails to sort or filter
-    mixed columns. Blanks before the point, which a browser doesn't show, keep the order.
-    """
-    if value is None:
-        return "-"
-    if isinstance(value, str | bool):
-        return str(value).lower()
-    whole_part, _, rest = f"{value:.10f}".rstrip("0").partition(".")
-    return f"{whole_part:>8}" + (f".{rest}" if rest else "")
 
 
 def _write_texts(
@@ -156,7 +95,7 @@ def _write_texts(
         "test/report": texts.report(label, guess, alphabet),
     }
     for tag, page in pages.items():
-        writer.add_text(tag, page, step)
+        tensorboard.add(writer, text_pb(tag, page), step)
 
 
 def _write_images(
@@ -179,10 +118,10 @@ def _write_images(
     if done.history:
         reported = done.figures["reported_epoch"]
         figure = figures.curves(done.history, done.figures, reported, title)
-        drawn["curves/print"] = figures.png(figure)
+        drawn["test/curves"] = figures.png(figure)
     if done.config.report.files:
         for tag, png in drawn.items():
-            name = {"curves/print": "curves.png"}.get(tag, f"{tag.removeprefix('test/')}.png")
+            name = {"test/curves": "curves.png"}.get(tag, f"{tag.removeprefix('test/')}.png")
             with whole(done.folder / name) as beside:
                 beside.write_bytes(png)
     if done.config.report.images:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from hwr.alphabet import Alphabet
 
@@ -44,31 +43,15 @@ def write_layout(writer: SummaryWriter, alphabet: Alphabet) -> None:
     writer.add_custom_scalars({"training against validation": charts})
 
 
-def write_hparams(
-    writer: SummaryWriter,
-    settings: Mapping[str, str | float],
-    figures: Mapping[str, float],
-    step: int,
-) -> None:
-    """The run as a row of the table of runs.
-
-    TensorBoard takes columns and their types from any one run, so all runs must have equal keys,
-    and a key must be of one type in all of them.
-    """
-    parts: tuple[Summary, ...] = hparams(dict(settings), dict(figures))  # type: ignore[no-untyped-call]
-    for part in parts:
-        _add(writer, part, step)
-    write_scalars(writer, figures, step)
-
-
 def write_image(writer: SummaryWriter, tag: str, png: bytes, step: int) -> None:
     """A picture, given as the content of a PNG file."""
     width, height = struct.unpack(">II", png[16:24])
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-    _add(writer, Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+    add(writer, Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def _add(writer: SummaryWriter, summary: Summary, step: int) -> None:
+def add(writer: SummaryWriter, summary: Summary, step: int) -> None:
+    """Any event that the writer has no method for."""
     writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
 
 
@@ -113,8 +96,8 @@ def write_pr_curves(
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(read > 0, hits / read, np.nan)
     mean = np.nanmean(np.where(read.any(axis=0), precision, 0.0), axis=0)
-    _write_pr(writer, "pr/macro", counts.sum(axis=1), mean, (hits / own).mean(axis=0), step)
-    for tag, chosen in [("pr/micro", counts.sum(axis=1))] + [
+    _write_pr(writer, "pr_all/macro", counts.sum(axis=1), mean, (hits / own).mean(axis=0), step)
+    for tag, chosen in [("pr_all/micro", counts.sum(axis=1))] + [
         (f"pr_lookalike/{alphabet.names[index]}", counts[:, index])
         for index in lookalikes(alphabet)
         if index in present

@@ -99,7 +99,7 @@ def test_tensorboard_tags(four_epochs: Path) -> None:
     events.Reload()
     assert set(events.Tags()["images"]) == {
         *("train/batch", "test/confusion", "test/mistakes", "test/best_and_worst"),
-        *("weights/first_layer", "curves/print"),
+        *("weights/first_layer", "test/curves"),
     }
 
 

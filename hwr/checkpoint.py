@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from hwr.errors import RunError
 from hwr.networks import NETWORKS
+from hwr.networks.base import Network
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def find(path: Path) -> Path:
     raise RunError(f"{path} holds no checkpoint (checkpoints/last.ckpt)")
 
 
-def network(path: Path, found: dict[str, Any]) -> nn.Module:
+def network(path: Path, found: dict[str, Any]) -> Network:
     """The network of what `read` found in a checkpoint, ready to read: images to logits.
 
     Raises:
@@ -62,8 +62,13 @@ def network(path: Path, found: dict[str, Any]) -> nn.Module:
         kind = NETWORKS[found["model"]]
         own = inspect.signature(kind).parameters.keys() & settings.keys()
         model = kind(classes=len(settings["alphabet"]), **{name: settings[name] for name in own})
-        weights = found["state_dict"]
-        model.load_state_dict({name.removeprefix("network."): weights[name] for name in weights})
+        model.load_state_dict(
+            {
+                name.removeprefix("network."): weight
+                for name, weight in found["state_dict"].items()
+                if name.startswith("network.")
+            }
+        )
     except Exception as error:  # settings of the wrong kind fail in as many ways
         raise RunError(f"{path} does not fit its own settings") from error
     return model.eval()

@@ -1,11 +1,13 @@
 """What is measured, the same for networks and forest; the arithmetic is torchmetrics'."""
 
 import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
@@ -37,11 +39,40 @@ class FoldedAccuracy(MulticlassAccuracy):
         super().update(self.fold[preds.argmax(-1)], self.fold[target])
 
 
+class GroupAccuracy(Metric):
+    """Accuracy among the pictures of some classes; NaN where there is no such picture.
+
+    Args:
+        mask: Which classes, shape (C,).
+    """
+
+    mask: Tensor
+    right: Tensor
+    total: Tensor
+
+    def __init__(self, mask: NDArray[np.bool_], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register_buffer("mask", torch.from_numpy(mask), persistent=False)
+        for name in ("right", "total"):
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take in scores, shape (N, C), and labels, shape (N,)."""
+        chosen = self.mask[target]
+        self.right = self.right + (chosen & (preds.argmax(-1) == target)).sum()
+        self.total = self.total + chosen.sum()
+
+    def compute(self) -> Tensor:
+        """The accuracy, a scalar."""
+        return self.right / self.total
+
+
 def accuracies(alphabet: Alphabet) -> MetricCollection:
     """Accuracies by name, updated with scores (N, C) and labels (N,).
 
     `acc`; and where they mean something: `acc_nocase`, with case folded; `acc_lookalike`, with
-    characters that look alike taken for one; `top3`, the true class among the first three.
+    characters that look alike taken for one; `acc_digits`, `acc_upper`, `acc_lower`, among the
+    pictures of these classes; `top3`, the true class among the first three.
     """
     classes = len(alphabet)
     found: dict[str, Metric | MetricCollection] = {
@@ -50,9 +81,16 @@ def accuracies(alphabet: Alphabet) -> MetricCollection:
     for name, fold in (("nocase", alphabet.fold()), ("lookalike", alphabet.lookalike())):
         if len(np.unique(fold)) < classes:
             found[f"acc_{name}"] = FoldedAccuracy(fold, validate_args=False)
+    for name, mask in alphabet.groups().items():
+        found[f"acc_{name}"] = GroupAccuracy(mask)
     if classes > 3:
         found["top3"] = MulticlassAccuracy(classes, top_k=3, average="micro", validate_args=False)
     return MetricCollection(found, compute_groups=False)
+
+
+def known(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The accuracies without those of groups of classes that don't occur."""
+    return {name: value for name, value in found.items() if not value.isnan()}
 
 
 def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict[str, float]:
@@ -66,6 +104,7 @@ def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict
     Returns:
         `loss` (mean negative log-likelihood, in nats), the accuracies, and the macro means over
         the classes that occur of `auroc` (one against the rest) and `ap` (average precision).
+        The accuracy of a group of classes that does not occur is left out.
     """
     classes = len(alphabet)
     probability = log_probability.exp()
@@ -76,11 +115,29 @@ def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict
         precision = MulticlassAveragePrecision(classes, average=None)(probability, label)[present]
     figures = {
         "loss": functional.nll_loss(log_probability, label),
-        **accuracies(alphabet)(log_probability, label),
+        **known(accuracies(alphabet)(log_probability, label)),
         "auroc": auroc.mean(),
         "ap": precision.mean(),
     }
     return {name: float(value) for name, value in figures.items()}
+
+
+def areas(
+    probability: NDArray[np.float32], label: NDArray[np.int64], classes: Iterable[int]
+) -> dict[int, float]:
+    """Area under the ROC curve of some classes against all others, where both occur.
+
+    Args:
+        probability: Shape (N, C).
+        label: Shape (N,).
+        classes: Which.
+    """
+    own = {index: label == index for index in classes}
+    return {
+        index: float(roc_auc_score(mask, probability[:, index]))
+        for index, mask in own.items()
+        if mask.any() and not mask.all()
+    }
 
 
 def bootstrap(

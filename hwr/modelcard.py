@@ -43,7 +43,7 @@ def write(
     if metrics["val_is_test"]:
         chosen += "; validated on the test pictures, by which nothing was chosen"
     mistakes = Counter((label, guess) for _, label, guess, _ in predictions if label != guess)
-    pairs = [f"| {_cell(a)} | {_cell(b)} | {count} |" for (a, b), count in mistakes.most_common(10)]
+    pairs = [f"| {cell(a)} | {cell(b)} | {count} |" for (a, b), count in mistakes.most_common(10)]
     lines = [
         f"# {metrics['model']} on {metrics['data']}",
         "",
@@ -77,7 +77,7 @@ def write(
         beside.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _cell(name: str) -> str:
-    """A class name as code in a table, whatever it is made of."""
-    short = printable(name) if len(name) <= 24 else f"{printable(name)[:23]}…"
+def cell(name: str, length: int = 24) -> str:
+    """A class name as code in a table, whatever it is made of, cut off at a length."""
+    short = printable(name) if len(name) <= length else f"{printable(name)[: length - 1]}…"
     return "`{}`".format(short.replace("|", "¦").replace("`", "'"))

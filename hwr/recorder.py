@@ -10,11 +10,16 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from hwr import tensorboard
+from hwr import sheets, tensorboard
+from hwr.datamodule import Batch
 from hwr.files import whole
+from hwr.models.base import CharacterClassifier
+from hwr.schema import ReportConfig
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -31,6 +36,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
 class Recorder(Checkpoint):
     """After every epoch: a point of each curve, and `checkpoints/last.ckpt`.
 
+    Curves beside loss and accuracies, where asked for: `lr` and `grad_norm` (L2 over all weights,
+    mean over the batches), `epoch_seconds` (validation included), `pictures_per_second` (training).
+
     The curves travel in the checkpoint, so a resumed run has them whole, in any folder.
 
     Args:
@@ -38,18 +46,27 @@ class Recorder(Checkpoint):
         identity: What must be the same in a resumed run, plain values.
         card: What else a checkpoint says of the run, plain values.
         monitor: Validation figure whose best epoch is kept as `checkpoints/best.ckpt`.
+        report: What TensorBoard shows beside the curves of loss and accuracies.
     """
 
     def __init__(
-        self, folder: Path, identity: dict[str, Any], monitor: str | None, card: dict[str, Any]
+        self,
+        folder: Path,
+        identity: dict[str, Any],
+        monitor: str | None,
+        card: dict[str, Any],
+        report: ReportConfig,
     ) -> None:
         self.last, self.best = folder / "checkpoints/last.ckpt", folder / "checkpoints/best.ckpt"
         self.folder, self.identity, self.monitor, self.card = folder, identity, monitor, card
+        self.report = report
         self.history: list[dict[str, float]] = []
         self.seconds_before = 0.0
         self._writer: SummaryWriter | None = None
-        self._started = time.perf_counter()
-        self._validated = False
+        self._started = self._epoch_started = self._trained = time.perf_counter()
+        self._validated = self._shown = False
+        self._lr, self._pictures = 0.0, 0
+        self._norms: list[Tensor] = []
 
     @property
     def writer(self) -> SummaryWriter:
@@ -89,13 +106,16 @@ class Recorder(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let the checkpoint tell what a recogniser needs, and what came of the training."""
-        figures = self.history[-1] if self.history else {}
+        last = self.history[-1] if self.history else {}
+        figures = {name: value for name, value in last.items() if "/" in name}
         about = {**self.card["about"], "epochs": len(self.history), "figures": figures}
         checkpoint |= {**self.card, "about": about}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the curves up to now."""
+        assert isinstance(pl_module, CharacterClassifier)
         self._started = time.perf_counter()
+        tensorboard.write_layout(self.writer, pl_module.alphabet)
         for epoch, row in enumerate(self.history, start=1):
             tensorboard.write_scalars(self.writer, row, epoch)
 
@@ -103,6 +123,40 @@ class Recorder(Checkpoint):
         """Dropout depends on seed and epoch alone, so a resumed run needs no state of it."""
         self._validated = False
         torch.manual_seed((self.identity["seed"] * 1_000_003 + trainer.current_epoch) % 2**63)
+        self._lr, self._pictures = trainer.optimizers[0].param_groups[0]["lr"], 0
+        self._norms.clear()
+        self._epoch_started = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Show the first batch, as it reaches the network."""
+        if self.report.images and not self._shown:
+            assert isinstance(pl_module, CharacterClassifier)
+            self._shown = True
+            image, label = (part.detach().cpu() for part in batch)
+            grey = (image[:, 0].float().clamp(0, 1) * 255).round().byte().numpy()
+            epoch = trainer.current_epoch + 1
+            png = sheets.batch(grey, label.numpy(), pl_module.alphabet, epoch)
+            tensorboard.write_image(self.writer, "train/batch", png, epoch)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Keep the norm of the gradients."""
+        if self.report.diagnostics:
+            found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
+            norms = torch._foreach_norm(found)
+            self._norms.append(torch.linalg.vector_norm(torch.stack(norms)))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
+    ) -> None:
+        """Count the pictures; the last batch's gradients are gone when validation starts."""
+        self._pictures += len(batch[1])
+        self._trained = time.perf_counter()
+        if self.report.histograms and trainer.is_last_batch:
+            tensorboard.write_weights(self.writer, pl_module, trainer.current_epoch + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation figures are fresh."""
@@ -115,11 +169,24 @@ class Recorder(Checkpoint):
             for name, value in trainer.callback_metrics.items()
             if name.startswith("train/") or self._validated
         }
-        self.history.append(row)
-        tensorboard.write_scalars(self.writer, row, len(self.history))
-        if self.monitor is not None and self.best_epoch == len(self.history):
+        self.history.append(row | self._diagnostics())
+        epoch = len(self.history)
+        tensorboard.write_scalars(self.writer, self.history[-1], epoch)
+        self.writer.flush()  # somebody may be watching
+        if self.monitor is not None and self.best_epoch == epoch:
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
+
+    def _diagnostics(self) -> dict[str, float]:
+        """How the epoch went, beside what was learnt."""
+        if not self.report.diagnostics:
+            return {}
+        return {
+            "lr": self._lr,
+            "grad_norm": float(torch.stack(self._norms).mean()),
+            "epoch_seconds": time.perf_counter() - self._epoch_started,
+            "pictures_per_second": self._pictures / (self._trained - self._epoch_started),
+        }
 
     def take_best_from(self, resumed: Path) -> None:
         """Bring the best checkpoint of the resumed run into this folder."""

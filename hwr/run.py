@@ -106,7 +106,8 @@ def finish(
         "data_fingerprint": characters.fingerprint,
         "git_commit": git_commit(),
         "hwr_version": version("hwr"),
-        "config": plain(config),
+        # How a run is shown tells no runs apart.
+        "config": {name: value for name, value in plain(config).items() if name != "report"},
     }
     predictions = list(predictions)
     write_predictions(folder, predictions)

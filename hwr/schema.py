@@ -170,17 +170,48 @@ class TrainerConfig:
 
 
 @dataclass
+class ReportConfig:
+    """What TensorBoard shows of a run beside the curves of loss and accuracies.
+
+    Attributes:
+        name: Which choice of parts this is.
+        diagnostics: Curves of learning rate, gradient norm, seconds an epoch, pictures a second.
+        hparams: The run as a row of the HParams table.
+        text: Settings, command, environment, data, most confused pairs, figures by class.
+        images: Confusion, mistakes, best and worst, a training batch, filters, curves.
+        pr_curves: Precision against recall, and areas under ROC curves.
+        projector: Features and pictures of the test split.
+        graph: The network's operations.
+        histograms: Weights and gradients after every epoch.
+        files: `confusion.png`, `mistakes.png` and `curves.png` in the run folder.
+    """
+
+    name: str
+    diagnostics: bool
+    hparams: bool
+    text: bool
+    images: bool
+    pr_curves: bool
+    projector: bool
+    graph: bool
+    histograms: bool
+    files: bool
+
+
+@dataclass
 class RunConfig:
     """What networks and forest share.
 
     Attributes:
         data: The data set.
         split: How it is cut into training, validation and test pictures.
+        report: What TensorBoard shows of the run.
         seed: Makes a run repeatable, 0 to 2**32 - 1.
     """
 
     data: DataConfig
     split: SplitConfig
+    report: ReportConfig
     seed: int
 
 
@@ -244,6 +275,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "data": {"folder": FolderConfig, "synthetic": SyntheticConfig, "emnist": EmnistConfig},
     "split": {"stratified": StratifiedConfig, "kfold": KFoldConfig, "writer": WriterConfig},
+    "report": {"report": ReportConfig},
     "model": {"mlp": MLPConfig, "cnn": CNNConfig},
 }
 for _nodes in SCHEMAS.values():

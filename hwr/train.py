@@ -7,12 +7,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer, seed_everything
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from hwr import checkpoint, metrics, run, tensorboard
+from hwr import checkpoint, metrics, report, run, tensorboard
 from hwr.alphabet import Alphabet
 from hwr.config import nearest
 from hwr.datamodule import CharacterData
@@ -21,6 +23,7 @@ from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
 from hwr.models.mlp import MLP
 from hwr.recorder import Recorder, WholeCheckpointIO, progress_bars
+from hwr.report import Finished
 from hwr.schema import CNNConfig, DataConfig, MLPConfig, ModelConfig, TrainConfig
 
 
@@ -51,7 +54,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     ):
         raise ConfigError(f"monitor={config.monitor} means nothing with the classes of this set")
     card = run.card(config, data.characters, data.parts)
-    recorder = Recorder(folder, _identity(config, data), config.monitor, card)
+    recorder = Recorder(folder, _identity(config, data), config.monitor, card, config.report)
     trainer = _trainer(config, recorder, validate=len(data.parts.val) > 0)
     resumed = Path(config.ckpt).expanduser() if config.ckpt else None
     if resumed:
@@ -193,17 +196,31 @@ def _finish(
             label = data.label[rows]
             found = metrics.evaluate(scores[part], label, data.alphabet)
             figures |= {f"{part}/{name}": value for name, value in found.items()}
-    epochs = len(recorder.history)
-    tests = {name: value for name, value in figures.items() if name.startswith("test/")}
-    tensorboard.write_scalars(recorder.writer, tests, epochs)
-    counts = metrics.confusion(scores["test"], data.label[parts.test])
-    tensorboard.write_confusion(recorder.writer, counts, data.alphabet.names, epochs)
-    recorder.writer.close()
     figures |= {
         "parameters": sum(weights.numel() for weights in model.parameters()),
-        "epochs": epochs,
+        "epochs": len(recorder.history),
         "reported_epoch": recorder.best_epoch,
         "fit_seconds": fit_seconds,
     }
-    predictions = run.rows_of(characters, parts.test, scores["test"])
+    test = scores["test"]
+    looked = _looked_into(model, data)
+    done = Finished(config, folder, characters, parts, figures, test, recorder.history, *looked)
+    report.write(recorder.writer, done)
+    if config.report.graph:
+        image, _ = next(iter(data.test_dataloader()))
+        tensorboard.write_graph(recorder.writer, model, image[:1])
+    recorder.writer.close()
+    predictions = run.rows_of(characters, parts.test, test)
     return run.finish(folder, config, characters, parts, figures, predictions)
+
+
+@torch.no_grad()
+def _looked_into(
+    model: CharacterClassifier, data: CharacterData
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What the last layer sees of the test pictures (N, D), and the first layer's weights."""
+    model = model.cpu().eval()
+    features = torch.cat([model.network.features(image) for image, _ in data.test_dataloader()])
+    first = next(layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+    shape = first.kernel_size if isinstance(first, nn.Conv2d) else model.hparams["size"]
+    return features.numpy(), first.weight.reshape(-1, *shape).numpy()

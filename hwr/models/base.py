@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from hwr.alphabet import Alphabet
-from hwr.metrics import accuracies
+from hwr.metrics import accuracies, known
+from hwr.networks.base import Network
 
 
 class CharacterClassifier(LightningModule):
@@ -23,7 +24,7 @@ class CharacterClassifier(LightningModule):
         network: One of `hwr.networks`.
     """
 
-    def __init__(self, alphabet: Sequence[str], network: nn.Module) -> None:
+    def __init__(self, alphabet: Sequence[str], network: Network) -> None:
         super().__init__()
         self.alphabet, self.network = Alphabet(tuple(alphabet)), network
         self.train_metrics, self.val_metrics = accuracies(self.alphabet), accuracies(self.alphabet)
@@ -66,7 +67,8 @@ class CharacterClassifier(LightningModule):
     def _log(self, part: str, seen: list[tuple[Tensor, Tensor]], metrics: Any) -> None:
         logits, label = (torch.cat(parts) for parts in zip(*seen, strict=True))
         seen.clear()
-        figures = {"loss": functional.cross_entropy(logits, label), **metrics(logits, label)}
+        metrics.update(logits, label)
+        figures = {"loss": functional.cross_entropy(logits, label), **known(metrics.compute())}
         metrics.reset()
         self.log_dict({f"{part}/{name}": figure for name, figure in figures.items()}, logger=False)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hwr.networks.initialise import keras_initialise
+from hwr.networks.base import Network, keras_initialise
 
 
-class MLPNetwork(nn.Module):
+class MLPNetwork(Network):
     """One hidden layer of sigmoid units; 126,362 parameters for 62 classes of 30 x 40 pixels.
 
     Args:
@@ -19,15 +19,11 @@ class MLPNetwork(nn.Module):
     def __init__(self, classes: int, size: Sequence[int], hidden: int) -> None:
         super().__init__()
         height, width = size
-        self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(height * width, hidden),
-            nn.Sigmoid(),
-            nn.Linear(hidden, classes),
-        )
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(height * width, hidden), nn.Sigmoid())
+        self.head = nn.Linear(hidden, classes)
         self.apply(keras_initialise)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (N, C) of images (N, 1, H, W)."""
-        logits: Tensor = self.layers(image)
-        return logits
+    def features(self, image: Tensor) -> Tensor:
+        """What the hidden units say, shape (N, hidden), of images (N, 1, H, W)."""
+        found: Tensor = self.hidden(image)
+        return found

@@ -158,10 +158,11 @@ def test_hparams(show: Callable[[str], Any]) -> None:
 
 def test_projector(show: Callable[[str], Any]) -> None:
     page = show("projector")
-    points = page.locator(".numDataPoints")
+    inner = page.frame_locator("iframe").frame_locator("iframe")
+    points = inner.locator(".numDataPoints").filter(has_text="62")
     points.wait_for()
-    page.wait_for_function("found => found.innerText == '62'", arg=points.element_handle())
-    page.locator("canvas").first.wait_for()
+    inner.locator("canvas").first.wait_for()
+    inner.get_by_text("projector/labels.tsv").first.wait_for()
 
 
 def test_graphs(show: Callable[[str], Any]) -> None:

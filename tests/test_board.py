@@ -156,13 +156,15 @@ def test_hparams(show: Callable[[str], Any]) -> None:
     assert lines.count() == 3
 
 
-def test_projector(show: Callable[[str], Any]) -> None:
+def test_projector(show: Callable[[str], Any], board: str) -> None:
     page = show("projector")
     inner = page.frame_locator("iframe").frame_locator("iframe")
     points = inner.locator(".numDataPoints").filter(has_text="62")
     points.wait_for()
     inner.locator("canvas").first.wait_for()
-    inner.get_by_text("projector/labels.tsv").first.wait_for()
+    asked = {"run": "mlp", "name": "test pictures"}
+    labels = page.request.get(f"{board}data/plugin/projector/metadata", params=asked).text()
+    assert labels.startswith("picture\ttrue\tpredicted\toutcome\n")
 
 
 def test_graphs(show: Callable[[str], Any]) -> None:

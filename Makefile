@@ -33,6 +33,7 @@ check: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/fit.py
 	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/report.py
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \

@@ -13,6 +13,8 @@ from hwr.files import whole
 
 MOST_POINTS = 5000
 """A browser turns so many smoothly."""
+MOST_AXES = 100
+"""TensorBoard reads the files of all runs at once; fifty runs of more axes keep it busy."""
 MOST_PIXELS = 8192
 """Width and height of a sprite that WebGL takes."""
 
@@ -41,7 +43,8 @@ def write(
 
     Args:
         folder: The run folder.
-        features: Where each picture lies, shape (N, D).
+        features: Where each picture lies, shape (N, D); of more than a hundred axes the principal
+            components are kept, which hardly changes a distance.
         image: Shape (N, H, W).
         label: Shape (N,).
         guess: Predicted classes, shape (N,).
@@ -62,11 +65,21 @@ def write(
     with whole(folder / "projector/labels.tsv") as beside:
         beside.write_text(lines, encoding="utf-8")
     with whole(folder / "projector/features.tsv") as beside:
-        np.savetxt(beside, features[shown], fmt="%.4g", delimiter="\t")
+        np.savetxt(beside, _axes(features[shown]), fmt="%.4g", delimiter="\t")
     with whole(folder / "projector/sprite.png") as beside:
         beside.write_bytes(_sprite(image[shown], size))
     with whole(folder / "projector_config.pbtxt") as beside:  # last: it names the others
         beside.write_text(CONFIG.format(width=size[0], height=size[1]), encoding="utf-8")
+
+
+def _axes(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The features, or their principal components where there are too many, shape (N, D')."""
+    if features.shape[1] <= MOST_AXES:
+        return features.astype(np.float64)
+    centred = np.nan_to_num(features - features.mean(axis=0, dtype=np.float64))
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    components: NDArray[np.float64] = centred @ vectors[:, : -MOST_AXES - 1 : -1]
+    return components
 
 
 def _word(name: str) -> str:

@@ -25,6 +25,8 @@ from hwr.metrics import bootstrap
 from hwr.schema import RunConfig
 from hwr.split import Indices, Split
 
+STALE = ("metrics.json", "confusion.png", "mistakes.png", "curves.png", "projector_config.pbtxt")
+"""What tells of the end of a run, and no longer does when it is resumed."""
 Prediction = tuple[str, str, str, float]
 """File, label, predicted character, probability of it."""
 
@@ -47,7 +49,8 @@ def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
         last = folder / "checkpoints/last.ckpt"
         way = f", or go on with it by ckpt={last}" if last.exists() else ""
         raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
-    (folder / "metrics.json").unlink(missing_ok=True)
+    for name in STALE:
+        (folder / name).unlink(missing_ok=True)
     write_config(folder, config)
 
 

@@ -6,6 +6,7 @@ python benchmarks/robustness.py RUN   (a run on pictures of black on white)
 import argparse
 import io
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from scipy.ndimage import distance_transform_edt
 import hwr
 
 Change = Callable[[Image.Image], Image.Image]
-random = np.random.default_rng(0)
+
+
+def generator(picture: Image.Image) -> np.random.Generator:
+    """Random numbers that depend on the picture alone, so that both columns see the same."""
+    return np.random.default_rng(zlib.crc32(picture.tobytes()))
 
 
 def jpeg(picture: Image.Image) -> Image.Image:
@@ -41,7 +46,7 @@ def gradient(picture: Image.Image) -> Image.Image:
 
 def noise(picture: Image.Image) -> Image.Image:
     """Gaussian, sigma 15."""
-    noisy = np.asarray(picture) + random.normal(0, 15, (picture.height, picture.width))
+    noisy = np.asarray(picture) + generator(picture).normal(0, 15, (picture.height, picture.width))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
@@ -59,7 +64,7 @@ def thick(picture: Image.Image) -> Image.Image:
 
 def moved(picture: Image.Image) -> Image.Image:
     """By up to 15 % of the frame in both directions."""
-    place = random.uniform(-0.15, 0.15, 2) * picture.size
+    place = generator(picture).uniform(-0.15, 0.15, 2) * picture.size
     sheet = Image.new("L", picture.size, 255)
     sheet.paste(picture, (round(place[0]), round(place[1])))
     return sheet
@@ -79,6 +84,10 @@ CHANGES: dict[str, Change] = {
     "pen half as wide": thin,
     "pen twice as wide": thick,
     "ink moved by up to 15 %": moved,
+    "blue ink": lambda picture: ImageOps.colorize(picture, "#0000ff", "#ffffff"),
+    "32 x 24 pixels": lambda picture: picture.resize((32, 24)),
+    "a dark rim of 20 pixels": lambda picture: ImageOps.expand(picture, 20, 0),
+    "cut to the ink": lambda picture: picture.crop(ImageOps.invert(picture).getbbox()),
 }
 
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from hwr.config import compose as compose
     from hwr.datamodule import CharacterData as CharacterData
     from hwr.forestfile import load_forest as load_forest
+    from hwr.loading import load as load
     from hwr.models.cnn import CNN as CNN
     from hwr.models.mlp import MLP as MLP
     from hwr.predict import Prediction as Prediction
     from hwr.predict import Recognizer as Recognizer
-    from hwr.predict import load as load
 
 _HOMES = {
     "Alphabet": "hwr.alphabet",
@@ -25,7 +25,7 @@ _HOMES = {
     "Prediction": "hwr.predict",
     "Recognizer": "hwr.predict",
     "compose": "hwr.config",
-    "load": "hwr.predict",
+    "load": "hwr.loading",
     "load_forest": "hwr.forestfile",
 }
 __all__ = sorted(_HOMES)

@@ -3,7 +3,10 @@
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
+
+from PIL import Image
 
 from hwr import synthetic
 from hwr.config import compose
@@ -46,6 +49,7 @@ def main() -> None:
     action.add_argument("--out", type=Path, metavar="FOLDER", help="default: outputs/show/NAME")
 
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
     try:
         sys.exit(_run(arguments))
     except (UserError, OSError) as error:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr import predict
 from hwr.errors import RunError, UserError, printable
 from hwr.files import whole
+from hwr.loading import load
 
 CHECKED = 256
 """Pictures on which the file is compared with the network."""
@@ -57,7 +57,7 @@ def export(run: Path, file: Path) -> float:
     Raises:
         RunError: It is a forest, the packages are missing, or the probabilities differ.
     """
-    recognizer = predict.load(run)
+    recognizer = load(run)
     try:
         import onnx
         import onnxruntime

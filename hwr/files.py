@@ -15,7 +15,12 @@ def whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well.
 
     Folders are made as needed. If the block raises, the old file stays as it was.
+
+    Raises:
+        DataError: `path` is there, but no file: a folder or a device is not replaced.
     """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file that could be written")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skops.io
 from sklearn.ensemble import RandomForestClassifier
 
@@ -44,8 +45,34 @@ def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
     try:
         content = skops.io.load(file, trusted=list(TRUSTED))
         trees, card = content["trees"], json.loads(content["card"])
-        if trees.n_features_in_ == math.prod(card["size"]):
+        if _sound(trees, card):
             return trees, card
     except Exception as error:
         raise RunError(f"{file} is no forest of hwr-forest") from error
     raise RunError(f"{file}: forest and card don't fit")
+
+
+def _sound(trees: Any, card: dict[str, Any]) -> bool:
+    """Whether forest and card go together, and no tree would be followed out of its memory."""
+    pixels, classes = math.prod(card["size"]), len(card["alphabet"])
+    known = trees.classes_
+    return (
+        isinstance(trees, RandomForestClassifier)
+        and trees.n_features_in_ == pixels
+        and known.dtype.kind in "iu"
+        and 0 <= known.min() <= known.max() < classes
+        and all(_inside(tree.tree_, pixels, len(known)) for tree in trees.estimators_)
+    )
+
+
+def _inside(tree: Any, features: int, classes: int) -> bool:
+    """Whether children come after their parents, and features and values are all there."""
+    left, right, feature = tree.children_left, tree.children_right, tree.feature
+    inner = left != -1
+    own = np.arange(tree.node_count)
+    below = (left > own) & (right > own) & (left < tree.node_count) & (right < tree.node_count)
+    read = (feature >= 0) & (feature < features)
+    ends = ~inner & (right == -1)
+    return bool(
+        np.where(inner, below & read, ends).all() and tree.value.shape == (len(own), 1, classes)
+    )

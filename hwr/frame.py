@@ -58,14 +58,25 @@ class Frame:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any] | None) -> "Frame | None":
-        """From the plain values that a checkpoint holds."""
-        if not plain:
+        """From the plain values that a checkpoint holds.
+
+        Raises:
+            ValueError, TypeError, KeyError: They are no frame's.
+        """
+        if plain is None:
             return None
-        values = {
-            name: tuple(map(float, value)) if isinstance(value, list | tuple) else float(value)
-            for name, value in plain.items()
-        }
-        return cls(**values)  # type: ignore[arg-type]
+        values = {name: np.array(plain[name], float) for name in ("aspect", "x", "y", *_LENGTHS)}
+        frame = cls(**{name: value.tolist() for name, value in values.items()})
+        if len(plain) != len(values) or not all(np.isfinite(v).all() for v in values.values()):
+            raise ValueError("not the values of a frame")
+        if any(values[name].shape != (length,) for name, length in _LENGTHS.items()):
+            raise ValueError("not as many values as a frame has")
+        if not 0.001 < frame.aspect < 1000 or max(abs(frame.x), abs(frame.y)) > 1000:
+            raise ValueError("no place in a picture")
+        return frame
+
+
+_LENGTHS = {"spread": 3, "weight": 2, "pen": 2}
 
 
 def moments(array: NDArray[np.uint8], aspect: float) -> tuple[float, ...] | None:
@@ -108,6 +119,7 @@ def fit(
         width: Likewise.
     """
     look: Callable[[Image.Image], NDArray[np.uint8]]
+    original = grey
     if preprocessing == "ink":
         look = partial(images.window, height=height, width=width)
         found = moments(look(grey), usual.aspect)
@@ -116,7 +128,10 @@ def fit(
     else:
         look = partial(images.notebook, height=height, width=width)
         grey = into_frame(grey, usual, look)
-    return look(_with_usual_pen(grey, usual, look))
+    # Lines of pictures that are hardly larger than the array are blurred, not thin.
+    if min(original.height / height, original.width / width) >= 2:
+        grey = _with_usual_pen(grey, usual, look)
+    return look(grey)
 
 
 def _usual_size(spread: float, usual: Frame) -> bool:

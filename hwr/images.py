@@ -1,7 +1,6 @@
 """Picture -> array: the named preprocessings that networks and forest share."""
 
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -14,9 +13,6 @@ from hwr.paper import WORKING, ink_box, settle
 
 WINDOW = 16 / 15
 """Side of the `ink` window over the picture's shorter side: 960 pixels of 900."""
-
-# Of pictures between 89 and 179 million pixels Pillow only warns; nobody's memory should tell.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 def read(
@@ -41,11 +37,11 @@ def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
     try:
         picture = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError("more pixels than allowed (data.max_pixels)") from error
+        raise ValueError(f"it has more than {max_pixels:,} pixels") from error
     if picture.width * picture.height > max_pixels:
-        size = f"{picture.width} x {picture.height}"
+        size = f"{picture.width:,} x {picture.height:,}"
         picture.close()
-        raise ValueError(f"{size} pixels are more than allowed (data.max_pixels)")
+        raise ValueError(f"it has {size} pixels, more than {max_pixels:,}")
     return picture
 
 
@@ -64,15 +60,19 @@ def grey(picture: Image.Image) -> Image.Image:
     """
     if getattr(picture, "is_animated", False) and picture.format != "MPO":  # a phone's photo
         raise ValueError("it has several frames")
-    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.getexif().get(0x0112, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
     if picture.has_transparency_data:
-        colours = picture.convert("RGBA")
+        colours = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), colours)
+        if np.asarray(picture.convert("L")).min() > 250:  # white ink on nothing
+            return ImageChops.invert(colours.getchannel("A"))
     if picture.mode.startswith("I"):  # Pillow would clip 16 bits to 8
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError("its pixels have more than 16 bits")
-        return Image.fromarray((values // 257).astype(np.uint8))
+        # What stays below 256 is a picture of 8 bits in a wider mode.
+        return Image.fromarray((values // (257 if values.max() > 255 else 1)).astype(np.uint8))
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     return picture.convert("L")

@@ -52,8 +52,9 @@ def write(
         f"{metrics['fit_seconds']:.0f} s of fit. Made by hwr {metrics['hwr_version']}, "
         f"seed {metrics['seed']}.",
         "",
-        f"- Data `{metrics['data']}`, split `{metrics['split']}`: {metrics['train_pictures']:,} "
-        f"pictures for training, {metrics['val_pictures']:,} for validation, "
+        f"- Data {cell(metrics['data'])}, split {cell(metrics['split'])}: "
+        f"{metrics['train_pictures']:,} pictures for training, "
+        f"{metrics['val_pictures']:,} for validation, "
         f"{metrics['test_pictures']:,} for test; {chosen}.",
         f"- Fingerprint of the data: `{metrics['data_fingerprint']}`.",
         "",

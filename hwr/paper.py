@@ -9,6 +9,10 @@ from PIL import Image, ImageChops
 
 WHITE = 250
 """Paper that is this bright all round, of 255, is left as it is."""
+BLACK = 15
+"""Ink that is this dark somewhere, of 255, is left as it is."""
+SMALL = 48
+"""Ink in pictures with fewer pixels on their shorter side may be grey because it is blurred."""
 WORKING = 150
 """Paper and ink are looked for in a copy with about so many pixels on its shorter side."""
 
@@ -37,12 +41,14 @@ def _ends(ink: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def settle(grey: Image.Image) -> Image.Image:
-    """Black ink on white paper from a picture in mode L of any polarity, paper and light.
+    """Black ink on white paper from a picture in mode L of any polarity, paper, light and ink.
 
-    Pictures on white paper come back as they are.
+    Pictures of black on white come back as they are.
     """
     shorter = min(grey.size)
-    small = np.asarray(grey.reduce(max(1, shorter // WORKING)), np.float32)
+    shrink = max(1, shorter // WORKING)
+    small = np.asarray(grey.reduce(shrink), np.float32)
+    grey, small = _without_frame(grey, small, shrink)
     rim = max(1, min(small.shape) // 30)
     border = np.concatenate(
         [part.ravel() for part in (small[:rim], small[-rim:], small[:, :rim], small[:, -rim:])]
@@ -50,7 +56,7 @@ def settle(grey: Image.Image) -> Image.Image:
     paper, dark, light = np.median(border), *np.quantile(small, (0.005, 0.995))
     if light - paper > paper - dark:
         grey, small, border = ImageChops.invert(grey), 255 - small, 255 - border
-    if np.quantile(border, 0.1) >= WHITE and (small.min() < 128 or shorter < WORKING):
+    if np.quantile(border, 0.1) >= WHITE and (small.min() <= BLACK or shorter < SMALL):
         return grey
     if shorter > 8 * WORKING:
         grey = grey.reduce(shorter // (4 * WORKING))
@@ -65,6 +71,28 @@ def settle(grey: Image.Image) -> Image.Image:
     # What is nearly as bright as the paper about it is paper: grain, noise, the end of a shadow.
     found = np.clip((share - ink) / (0.93 - min(ink, 0.8)), 0, 1)
     return Image.fromarray((255 * found).astype(np.uint8))
+
+
+def _without_frame(
+    grey: Image.Image, small: NDArray[np.float32], shrink: int
+) -> tuple[Image.Image, NDArray[np.float32]]:
+    """Both without a dark frame about light paper, as of a scan or a box about the ink."""
+    dark, paper = np.quantile(small, 0.005), np.median(small)
+    solid = small < (dark + paper) / 2
+    found = []
+    for lines in (solid, solid[::-1], solid.T, solid.T[::-1]):  # top, bottom, left, right
+        edge = lines[: len(lines) // 6].mean(axis=1) > 0.8
+        found.append(edge.size - int(edge[::-1].argmax()) + 1 if edge.any() else 0)
+    if paper - dark < 40 or not all(found):  # ink may well lie along one side
+        return grey, small
+    top, bottom, left, right = found
+    height, width = small.shape
+    inside = np.full_like(small, paper)
+    inside[top : height - bottom, left : width - right] = small[top:-bottom, left:-right]
+    box = (left * shrink, top * shrink, (width - right) * shrink, (height - bottom) * shrink)
+    sheet = Image.new("L", grey.size, int(paper))
+    sheet.paste(grey.crop(box), box[:2])
+    return sheet, inside
 
 
 def _paper(grey: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,10 @@
 """What a user may call a picture -> a Pillow image in grey."""
 
 import os
+import sys
 from collections.abc import Iterable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,64 +23,92 @@ def open_picture(source: Any) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         return _grey(source, "it")
-    if hasattr(source, "requires_grad"):  # a torch tensor, whose channels come first
-        source = source.detach().cpu().numpy()
-        source = np.moveaxis(source, 0, -1) if source.ndim == 3 else source
+    if hasattr(source, "requires_grad"):
+        source = _from_tensor(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if isinstance(source, bytes | bytearray):
-        name, source = "it", BytesIO(source)
+    name = "it"
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = BytesIO(source)
     elif isinstance(source, str | os.PathLike):
-        name = os.fspath(source)
-    elif hasattr(source, "read"):
-        name = "it"
-    else:
-        raise DataError(f"a {type(source).__name__} is no picture")
+        source = Path(source).expanduser()
+        name = str(source) if len(str(source)) < 300 else f"{str(source)[:300]}…"
+    elif not hasattr(source, "read"):
+        raise DataError(f"an object of type {type(source).__name__} is no picture")
     try:
-        with Image.open(source) as picture:
+        with images.open_limited(source, Image.MAX_IMAGE_PIXELS or sys.maxsize) as picture:
             return _grey(picture, name)
     except DataError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"no picture {name}") from error
+    except IsADirectoryError as error:
+        raise DataError(f"no picture {name}: it is a folder") from error
     except Exception as error:  # Pillow raises many kinds for files that are no pictures
-        raise DataError(f"{name} cannot be read as a picture") from error
+        raise DataError(f"{name} cannot be read as a picture: {images.why(error)}") from error
 
 
 def _grey(picture: Image.Image, name: str) -> Image.Image:
     if 0 in picture.size:
         raise DataError(f"{name} has no pixels")
     try:
+        if picture.mode == "F":
+            return _from_array(np.asarray(picture))
         return images.grey(picture)
     except ValueError as error:
         raise DataError(f"{name} cannot be read as a picture: {error}") from error
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"{name} is a broken picture") from error
 
 
+def _from_tensor(tensor: Any) -> NDArray[Any]:
+    """A tensor, whose channels come first, as an array, whose channels come last."""
+    try:
+        plain = tensor.detach().cpu()
+        plain = plain.to_dense() if plain.is_sparse else plain
+        # NumPy knows no bfloat16.
+        array: NDArray[Any] = (plain.float() if plain.is_floating_point() else plain).numpy()
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise DataError(f"a tensor cannot be read: {str(error).splitlines()[0]}") from error
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+
+
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or not array.size:
+    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        array = np.moveaxis(array, 0, -1)  # channels first, as one of a batch
+    channels = array.shape[2:] or (1,)
+    if array.ndim not in (2, 3) or not array.size or channels[0] not in (1, 3, 4):
         raise DataError(f"an array of shape {array.shape} is no picture")
-    if array.dtype.kind == "b":
-        array = array * np.uint8(255)
-    elif array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 255:
+    array = array[..., 0] if channels[0] == 1 and array.ndim == 3 else array
+    return _grey(Image.fromarray(np.ascontiguousarray(_bytes(array))), "it")
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values from 0 to 255, whatever the range was."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"an array of {array.dtype} is no picture")
+    low, high = float(array.min()), float(array.max())
+    wide = array.dtype.kind == "u" and array.dtype.itemsize == 2 and high > 255
+    # A float may overshoot a little where somebody has interpolated.
+    slack, top = (0.1, 1.1) if high <= 1.1 else (5.0, 260.0)
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array).all() and -slack <= low and high <= top):
             raise DataError("an array of floats must lie between 0 and 1, or 0 and 255")
-        array = np.round(array * (255 if array.max() <= 1 else 1)).astype(np.uint8)
-    elif array.dtype == np.uint16:
-        array = (array // 257).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() > 255:
-            raise DataError(f"an array of {array.dtype} must hold numbers from 0 to 255")
-        array = array.astype(np.uint8)
-    return _grey(Image.fromarray(np.ascontiguousarray(array)), "it")
+        array = np.round(array.astype(np.float32) * (255 if high <= 1.1 else 1)).clip(0, 255)
+    elif wide:
+        array = array // 257
+    elif low < 0 or high > 255:
+        raise DataError(f"an array of {array.dtype} must hold numbers from 0 to 255")
+    elif high <= 1:  # a mask
+        return array.astype(np.uint8) * np.uint8(255)
+    return array.astype(np.uint8)
 
 
 def each(pictures: Any) -> Iterable[Any]:
     """One picture or many, as many."""
-    if isinstance(pictures, str | os.PathLike | bytes | bytearray | Image.Image):
+    if isinstance(pictures, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
         return (pictures,)
     if isinstance(pictures, np.ndarray) or hasattr(pictures, "requires_grad"):
         channels = pictures.shape[-1 if isinstance(pictures, np.ndarray) else 0 :][:1]

@@ -5,11 +5,11 @@ import csv
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from hwr.errors import DataError, UserError, printable
-from hwr.predict import BATCH, Prediction, Recognizer, load
+from hwr.loading import load
+from hwr.predict import BATCH, Prediction, Recognizer
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def main() -> None:
     for name in ("json", "csv"):
         kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name)
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
     try:
         sys.exit(_run(arguments))
     except UserError as error:
@@ -48,12 +50,21 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # of pictures they are told one by one; this is the output's
+        print(f"hwr-predict: the output can't be written: {error.strerror}", file=sys.stderr)
+        os._exit(2)  # at the usual exit Python would try to write it once more
     except KeyboardInterrupt:
         print("hwr-predict: stopped", file=sys.stderr)
         sys.exit(130)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        raise DataError("standard output is closed")
+    # File names need not be text; what the output can't say is written as an escape.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if sys.stdin is not None:
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     recognizer = load(arguments.run, arguments.device, arguments.by)
     if arguments.top < 1:
         raise DataError(f"--top {arguments.top} must be at least 1")
@@ -67,19 +78,29 @@ def _run(arguments: argparse.Namespace) -> int:
             broken += 1
             continue
         total += 1
-        right += found.character == path.parent.name
+        if arguments.label_from_folder:
+            right += found.character == _label(path, recognizer)
         if arguments.kind == "csv":
             writer.writerow((path, found.character, f"{found.probability:.6f}"))
         elif arguments.kind == "json":
             print(json.dumps(_plain(path, found), ensure_ascii=False))
         else:
-            others = "  ".join(f"{name} {share:.1%}" for name, share in found.top)
-            print(f"{printable(str(path))}\t{found.character}\t{found.probability:.1%}\t{others}")
+            cells = [f"{printable(name)} {share:.1%}" for name, share in found.top]
+            best = printable(found.character)
+            print(f"{printable(str(path))}\t{best}\t{found.probability:.1%}\t{'  '.join(cells)}")
         sys.stdout.flush() if not total % BATCH else None
     if arguments.label_from_folder and total:
         print(f"accuracy {right / total:.4f} of {total:,} pictures", file=sys.stderr)
     sys.stdout.flush()
     return 1 if broken else 0
+
+
+def _label(path: Path, recognizer: Recognizer) -> str:
+    """The class that the picture's folder names."""
+    label = path.resolve().parent.name
+    if label not in recognizer.alphabet.names:
+        raise DataError(f"{path}: its folder {label!r} is no class of this model")
+    return label
 
 
 def _plain(path: Path, found: Prediction) -> dict[str, Any]:
@@ -95,14 +116,16 @@ def _paths(names: Iterable[str]) -> Iterator[Path]:
     """The pictures: files as named, those in folders by name, and those that stdin names."""
     for name in names:
         if name == "-":
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+            lines = (line.rstrip("\r\n") for line in sys.stdin or ())
+            yield from _paths(line for line in lines if line.strip() not in ("", "-"))
         elif Path(name).is_dir():
             suffixes = Image.registered_extensions()
-            yield from sorted(
+            found = sorted(
                 path
                 for path in Path(name).rglob("*")
                 if path.suffix.lower() in suffixes and path.is_file()
             )
+            yield from found or [Path(name)]  # which is then told to be none
         else:
             yield Path(name)
 
@@ -111,20 +134,14 @@ def _read(
     recognizer: Recognizer, paths: Iterator[Path], arguments: argparse.Namespace
 ) -> Iterator[tuple[Path, Prediction | DataError]]:
     """What each picture is read as, in order, batch by batch."""
-
-    def prepare(path: Path) -> Any:
-        try:
-            return recognizer.prepare(path, arguments.frame)
-        except DataError as error:
-            return error
-
-    with ThreadPoolExecutor() as pool, _bar() as moved:
-        while batch := list(islice(paths, BATCH)):
-            arrays = list(pool.map(prepare, batch))
-            whole = [array for array in arrays if not isinstance(array, DataError)]
+    ours, theirs = tee(paths)
+    arrays = zip(ours, recognizer.prepared(theirs, arguments.frame), strict=True)
+    with _bar() as moved:
+        while batch := list(islice(arrays, BATCH)):
+            whole = [array for _, array in batch if not isinstance(array, DataError)]
             scores = [recognizer.scores(np.stack(whole))] if whole else []
             read = (row for part in scores for row in recognizer.predictions(part, arguments.top))
-            for path, array in zip(batch, arrays, strict=True):
+            for path, array in batch:
                 yield path, array if isinstance(array, DataError) else next(read)
             moved(len(batch))
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hwr import data, images, synthetic
+from hwr import data, forestfile, images, synthetic
 from hwr.config import compose
 from hwr.errors import RunError
 from hwr.forest import forest
@@ -56,4 +58,20 @@ def test_seed_repeats(tmp_path: Path) -> None:
 def test_a_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "forest.skops").write_bytes(pickle.dumps([1]))
     with pytest.raises(RunError, match="no forest"):
+        load_forest(tmp_path / "forest.skops")
+
+
+def test_trees_that_lead_out_of_their_memory_are_refused(tmp_path: Path) -> None:
+    characters = data.load(compose(TINY, "forest").data)
+    flat = images.scale(characters.image).reshape(len(characters.label), -1)
+    card = {"size": [30, 40], "alphabet": list(characters.alphabet.names)}
+    for wrong in ("children_left", "children_right", "feature"):
+        trees = RandomForestClassifier(2, random_state=0).fit(flat, characters.label)
+        getattr(trees.estimators_[1].tree_, wrong)[0] = 10**6
+        forestfile.save(trees, card, tmp_path / "forest.skops")
+        with pytest.raises(RunError, match="forest and card don't fit"):
+            load_forest(tmp_path / "forest.skops")
+    other = DecisionTreeClassifier(max_depth=2).fit(flat, characters.label)
+    forestfile.save(other, card, tmp_path / "forest.skops")  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="forest and card don't fit"):
         load_forest(tmp_path / "forest.skops")

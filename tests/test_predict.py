@@ -2,7 +2,10 @@
 
 import io
 import json
+import math
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -89,7 +93,7 @@ def test_predictions(run: Path, pictures: list[Image.Image]) -> None:
     assert repr(found).startswith(f"<{found.character!r} ")
     with pytest.raises(AttributeError):
         found.character = "x"  # type: ignore[misc]
-    with pytest.raises(DataError, match="top=0"):
+    with pytest.raises(DataError, match="top=0 must"):
         recognizer.predict(pictures[0], top=0)
 
 
@@ -101,9 +105,11 @@ def test_an_iterator_is_read_in_batches(run: Path) -> None:
             taken.append(number)
             yield np.full((30, 40), 255, np.uint8)
 
-    batches = hwr.load(run)._batches(endless(), "auto")
-    assert len(next(batches)) == 256
-    assert len(taken) == 256
+    recognizer = hwr.load(run)
+    ahead = recognizer.prepared(endless())
+    next(ahead)
+    assert len(taken) < 16  # so large pictures don't fill the memory
+    assert len(recognizer.predict(endless())) == 2000
 
 
 def test_as_is_gives_the_runs_own_predictions(run: Path) -> None:
@@ -134,9 +140,82 @@ def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> Non
     assert same([picture.resize((2400, 1800)) for picture in pictures]) >= 0.95
     assert same([moved(picture) for picture in pictures]) >= 0.9
     assert same([shaded(picture) for picture in pictures]) >= 0.9
-    for size in ((12, 12), (1, 1), (3, 900), (4000, 50)):
+    for size in ((1, 1), (3, 900), (4000, 50)):
         assert recognizer.read(pictures[0].resize(size)) in synthetic.CHARACTERS
     assert recognizer.read(Image.new("L", (300, 200), 128)) in synthetic.CHARACTERS
+
+
+@pytest.mark.parametrize("colour", ["#202020", "#0000ff", "#c00000", "#808080", "#d0d0d0"])
+def test_ink_of_any_colour(run: Path, pictures: list[Image.Image], colour: str) -> None:
+    recognizer = hwr.load(run)
+    plain = recognizer.probabilities(pictures)
+    for size in ((1200, 900), (100, 75)):
+        coloured = [ImageOps.colorize(p.resize(size), colour, "#ffffff") for p in pictures]
+        assert apart(plain, recognizer.probabilities(coloured)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("size", "most"), [((24, 18), 0.3), ((40, 30), 0.15), ((160, 120), 0.1), ((4800, 3600), 0.05)]
+)
+def test_pictures_of_any_size(
+    run: Path, pictures: list[Image.Image], size: tuple[int, int], most: float
+) -> None:
+    recognizer = hwr.load(run)
+    other = recognizer.probabilities(picture.resize(size) for picture in pictures)
+    assert apart(recognizer.probabilities(pictures), other) < most
+
+
+def test_rims_and_transparent_ground(run: Path, pictures: list[Image.Image]) -> None:
+    recognizer = hwr.load(run)
+    plain = recognizer.probabilities(pictures)
+    framed = [ImageOps.expand(picture, 20, 0) for picture in pictures]
+    assert apart(plain, recognizer.probabilities(framed)) < 0.1
+    for ink in (0, 255):  # on nothing
+        sheets = []
+        for picture in pictures:
+            sheet = Image.new("RGBA", picture.size, (ink, ink, ink, 0))
+            sheet.putalpha(ImageOps.invert(picture))
+            sheets.append(sheet)
+        assert apart(plain, recognizer.probabilities(sheets)) < 1e-5
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """How far probabilities (N, C) lie apart: 0 the same, 1 nothing in common."""
+    return float(np.abs(one - other).sum(axis=1).mean() / 2)
+
+
+def test_a_users_own_picture_is_left_alone(run: Path, pictures: list[Image.Image]) -> None:
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pictures[0].transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", exif=exif)
+    picture = Image.open(turned)
+    before = (picture.size, picture.getexif().get(0x0112))
+    recognizer = hwr.load(run)
+    assert recognizer.read(picture) == recognizer.read(pictures[0])
+    assert (picture.size, picture.getexif().get(0x0112)) == before
+
+
+def test_batches_of_arrays(run: Path, pictures: list[Image.Image]) -> None:
+    recognizer = hwr.load(run)
+    plain = recognizer.probabilities(pictures[:2])
+    array = np.stack([np.asarray(picture) for picture in pictures[:2]])
+    for batch in (
+        array,
+        array[:, None],
+        array[:, None].repeat(3, axis=1),
+        array[..., None].repeat(3, axis=-1),
+        array.astype(np.uint16),  # eight bits in a wider type
+        (array < 128).astype(np.int64) ^ 1,
+        array / 255 * 1.02,
+        torch.from_numpy(array)[:, None].bfloat16(),
+    ):
+        assert apart(plain, recognizer.probabilities(batch)) < 0.01
+    with pytest.raises(DataError, match="takes one picture, not 2"):
+        recognizer.read(array)
+    for top in (0, 1.5, None):
+        with pytest.raises(DataError, match="must be a whole number"):
+            recognizer.predict([], top=top)  # type: ignore[arg-type]
 
 
 def drawn_as(run: Path, writers: int) -> tuple[list[list[str]], list[Image.Image]]:
@@ -186,7 +265,7 @@ def test_no_pictures(run: Path, tmp_path: Path) -> None:
         (tmp_path / "absent.png", "no picture"),
         (tmp_path / "text.png", "cannot be read as a picture"),
         (b"", "cannot be read"),
-        (5, "a int is no picture"),
+        (5, "an object of type int is no picture"),
         (np.zeros((0, 3)), "no picture"),
         (np.full((4, 4), np.nan), "floats must lie"),
         (np.full((4, 4), 300), "numbers from 0 to 255"),
@@ -228,12 +307,42 @@ def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None
     with pytest.raises(RunError, match="is no validation figure"):
         hwr.load(sweep, by="test/acc")
     assert hwr.load(sweep, by="val/acc").size == (30, 40)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/metrics.json").write_text(json.dumps({"val_is_test": True, "val/acc": 1}))
-    with pytest.raises(RunError, match="validated on its test split"):
-        hwr.load(tmp_path, by="val/acc")
+    with pytest.raises(RunError, match="is one run; leave it out"):
+        hwr.load(run, by="val/acc")
     with pytest.raises(RunError, match="no run folder or file"):
         hwr.load(tmp_path / "absent")
+
+
+def test_a_choice_is_fair_or_refused(run: Path, tmp_path: Path) -> None:
+    def runs(*figures: object) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for number, one in enumerate(figures):
+            (folder / f"{number}/checkpoints").mkdir(parents=True)
+            text = one if isinstance(one, str) else json.dumps(one)
+            (folder / f"{number}/metrics.json").write_text(text)
+        shutil.copy(run / "checkpoints/last.ckpt", folder / "1/checkpoints/last.ckpt")
+        return folder
+
+    fair = {"val_is_test": False, "data_fingerprint": "a"}
+    best = runs({**fair, "val/acc": math.nan}, {**fair, "val/acc": 0.6}, {**fair, "val/acc": 0.5})
+    assert hwr.load(best, by="val/acc").size == (30, 40)
+    low = runs({**fair, "val/loss": 2.0}, {**fair, "val/loss": 1.0}, fair)
+    assert hwr.load(low, by="val/loss").size == (30, 40)
+    for folder, words in (
+        (runs({**fair, "val/acc": 1}, {**fair, "val_is_test": True}), "validated on its test"),
+        (runs({**fair, "val/acc": 0.7}, {**fair, "val/acc": 0.6}), "no model in it"),
+        (runs(fair, fair), "no run in .* has val/acc"),
+        (runs({"val/acc": 1}, fair), "damaged"),
+        (runs("{", fair), "damaged"),
+        (runs([1], fair), "damaged"),
+        (runs({**fair, "val/acc": None}, fair), "damaged"),
+        (
+            runs({**fair, "val/acc": 1}, {**fair, "val/acc": 1, "data_fingerprint": "b"}),
+            "different data sets",
+        ),
+    ):
+        with pytest.raises(RunError, match=words):
+            hwr.load(folder, by="val/acc")
 
 
 def test_files_that_do_not_say_how_they_read(run: Path, tmp_path: Path) -> None:
@@ -244,12 +353,25 @@ def test_files_that_do_not_say_how_they_read(run: Path, tmp_path: Path) -> None:
             {"frame": {**saved["frame"], "new": 1.0}},
             {"frame": {**saved["frame"], "x": "left"}},
             {"frame": [1]},
+            {"frame": {**saved["frame"], "x": math.nan}},
+            {"frame": {**saved["frame"], "spread": [0.1, 0.2]}},
+            {"frame": {**saved["frame"], "aspect": 1e6}},
             {"about": 3},
+            {"hyper_parameters": {**saved["hyper_parameters"], "alphabet": list(range(62))}},
+            {"hyper_parameters": {**saved["hyper_parameters"], "alphabet": ["a"] * 62}},
         )
     ):
         torch.save({**saved, **wrong}, tmp_path / str(number))
         with pytest.raises(RunError, match="does not say how it reads pictures"):
             hwr.load(tmp_path / str(number))
+
+
+def test_weights_that_give_no_probabilities(run: Path, tmp_path: Path) -> None:
+    saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    weights = {name: torch.full_like(w, math.nan) for name, w in saved["state_dict"].items()}
+    torch.save({**saved, "state_dict": weights}, tmp_path / "nan")
+    with pytest.raises(RunError, match="gives no probabilities of its 62 classes"):
+        hwr.load(tmp_path / "nan")
 
 
 class Mark:
@@ -304,6 +426,21 @@ def test_an_export_reads_the_same_without_torch(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == network.read(pictures[0])
+    model = onnx.load(file)
+    (card,) = (json.loads(entry.value) for entry in model.metadata_props)
+    for wrong in ({"alphabet": ["a", "b"]}, {"size": [20, 20]}, {"size": [10**5, 10**5]}):
+        onnx.helper.set_model_props(model, {"hwr": json.dumps({**card, **wrong})})
+        onnx.save(model, tmp_path / "wrong.onnx")
+        with pytest.raises(RunError, match=r"wrong\.onnx (does not|gives no)"):
+            hwr.load(tmp_path / "wrong.onnx")
+    onnx.helper.set_model_props(model, {"hwr": json.dumps(card)})
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, size_threshold=0)
+    with pytest.raises(RunError, match="is no ONNX file"):
+        hwr.load(tmp_path / "apart.onnx")
+    with pytest.raises(RunError, match="device='cuda' is for checkpoints"):
+        hwr.load(file, device="cuda")
+    with pytest.raises(DataError, match="is no file that could be written"):
+        export.export(run, tmp_path)
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(file.read_bytes()[:-2000])
     with pytest.raises(RunError, match="is no ONNX file"):
@@ -339,11 +476,48 @@ def test_command(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None
         [program, "absent", "x.png"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
-    piped = subprocess.run(
-        f"{program} {run} set | head -n 1",
+    inside = subprocess.run(
+        [program, str(run), "1.png", "--label-from-folder"],
+        cwd=tmp_path / "set/A",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "of 1 pictures" in inside.stderr
+    (tmp_path / "odd").mkdir()
+    shutil.copy(tmp_path / "set/A/1.png", tmp_path / "odd/1.png")
+    assert "its folder 'odd' is no class" in read("odd", "--label-from-folder").stderr
+    assert read("-", stdin="set/A/1.png\r\nset/B\n").stdout.count("\n") == 2
+    (tmp_path / "empty").mkdir()
+    assert (read("empty").returncode, read("empty").stderr.count("\n")) == (1, 1)
+    shutil.copy(tmp_path / "set/A/1.png", os.fsencode(tmp_path) + b"/odd/caf\xe9.png")
+    for kind in ("--json", "--csv"):
+        done = subprocess.run(
+            [program, str(run), "odd", kind],
+            cwd=tmp_path,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"caf\\udce9.png" in done.stdout
+    full = subprocess.run(
+        f"{program} {run} set > /dev/full",
         shell=True,
         cwd=tmp_path,
         capture_output=True,
+        text=True,
         check=False,
     )
-    assert b"Traceback" not in piped.stderr
+    assert full.stderr == "hwr-predict: the output can't be written: No space left on device\n"
+    many = "set/A/1.png\n" * 3000
+    piped = subprocess.run(
+        f"{program} {run} - | head -n 1",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        input=many.encode(),
+        check=False,
+    )
+    assert piped.stderr == b""
+    assert piped.stdout.count(b"\n") == 1

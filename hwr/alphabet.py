@@ -49,13 +49,13 @@ class Alphabet:
         return np.array([first.setdefault(group.get(n, n), i) for i, n in enumerate(self.names)])
 
     def groups(self) -> dict[str, NDArray[np.bool_]]:
-        """Which classes are `digits`, `upper` and `lower`, each shape (C,).
+        """Which classes are single `digits`, `upper` and `lower` letters, each shape (C,).
 
         A group that no class or every class belongs to says nothing and is left out.
         """
         kinds = {"digits": str.isdecimal, "upper": str.isupper, "lower": str.islower}
         found = {
-            group: np.array([belongs(name) for name in self.names])
+            group: np.array([len(name) == 1 and belongs(name) for name in self.names])
             for group, belongs in kinds.items()
         }
         return {group: mask for group, mask in found.items() if mask.any() and not mask.all()}

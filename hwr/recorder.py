@@ -146,8 +146,7 @@ class Recorder(Checkpoint):
         """Keep the norm of the gradients."""
         if self.report.diagnostics:
             found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
-            norms = torch._foreach_norm(found)
-            self._norms.append(torch.linalg.vector_norm(torch.stack(norms)))
+            self._norms.append(torch.nn.utils.get_total_norm(found))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
@@ -183,7 +182,7 @@ class Recorder(Checkpoint):
             return {}
         return {
             "lr": self._lr,
-            "grad_norm": float(torch.stack(self._norms).mean()),
+            "grad_norm": float(torch.stack(self._norms or [torch.tensor(torch.nan)]).mean()),
             "epoch_seconds": time.perf_counter() - self._epoch_started,
             "pictures_per_second": self._pictures / (self._trained - self._epoch_started),
         }

@@ -51,7 +51,9 @@ def write(writer: SummaryWriter, done: Finished) -> None:
     """Write all parts that the settings ask for."""
     report, step = done.config.report, done.figures["epochs"]
     label = done.characters.label[done.parts.test]
-    probability = np.nan_to_num(done.scores.exp().numpy())  # a fit that went astray is told too
+    probability = np.nan_to_num(
+        done.scores.float().exp().numpy()
+    )  # a fit that went astray is told too
     alphabet = done.characters.alphabet
     scalars = {
         name: value for name, value in done.figures.items() if name.startswith(("test/", "oob/"))

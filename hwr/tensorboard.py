@@ -65,9 +65,9 @@ def write_graph(writer: SummaryWriter, model: nn.Module, image: Tensor) -> None:
 def write_weights(writer: SummaryWriter, model: nn.Module, step: int) -> None:
     """Histograms of all weights, and of their last gradients."""
     for name, weight in model.named_parameters():
-        writer.add_histogram(f"weights/{name}", weight.detach(), step)
+        writer.add_histogram(f"weights/{name}", weight.detach().float(), step)
         if weight.grad is not None and bool(torch.isfinite(weight.grad).all()):
-            writer.add_histogram(f"gradients/{name}", weight.grad, step)
+            writer.add_histogram(f"gradients/{name}", weight.grad.float(), step)
 
 
 def write_pr_curves(

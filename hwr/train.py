@@ -219,7 +219,7 @@ def _looked_into(
     model: CharacterClassifier, data: CharacterData
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What the last layer sees of the test pictures (N, D), and the first layer's weights."""
-    model = model.cpu().eval()
+    model = model.cpu().float().eval()  # NumPy has no bfloat16
     features = torch.cat([model.network.features(image) for image, _ in data.test_dataloader()])
     first = next(layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
     shape = first.kernel_size if isinstance(first, nn.Conv2d) else model.hparams["size"]

@@ -81,6 +81,10 @@ def test_experiments_are_the_notebook(experiment: str, kind: type, epochs: int) 
         ("split=writer split.folds=1", "split.folds=1 must be"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0 must be"),
         ("trainer.devices=0", "trainer.devices=0 must be"),
+        ("report=ful", "no report=ful, there are full, light, none; did you mean full?"),
+        ("report.projektor=false", "did you mean report.projector?"),
+        ("report.images=many", "report.images=many: Value 'many'"),
+        ("+report.x=1", "no such setting: report.x"),
         ("monitor=acc", "monitor=acc must be null or one of val/loss"),
         ("monitor=test/acc", "monitor=test/acc must be"),
         ("experiment=notebook_cnn monitor=val/acc", "would choose an epoch by the test split"),
@@ -103,3 +107,12 @@ def test_mistakes_with_the_forest(override: str) -> None:
 
 def test_settings_for_lightning_may_be_added() -> None:
     assert compose(["+trainer.gradient_clip_val=1"]).trainer.gradient_clip_val == 1
+
+
+@pytest.mark.parametrize("program", ["train", "forest"])
+def test_parts_of_the_report(program: str) -> None:
+    parts = {name: vars(compose([f"report={name}"], program).report) for name in ("none", "full")}
+    assert not any(value for name, value in parts["none"].items() if name != "name")
+    assert [name for name, value in parts["full"].items() if not value] == ["histograms"]
+    light = compose(["report=light", "report.files=true"], program).report
+    assert (light.hparams, light.images, light.files) == (True, False, True)

@@ -145,6 +145,17 @@ def test_resume_is_as_if_never_stopped(four_epochs: Path, tmp_path: Path, where:
         assert torch.equal(state["square"], other[0]["state"][key]["square"])
 
 
+def test_resume_leaves_no_figure_of_the_earlier_end(tmp_path: Path) -> None:
+    settings = ["model=mlp", "split.val_size=0"]
+    run(tmp_path, *settings, "trainer.max_epochs=1")
+    assert (tmp_path / "confusion.png").exists()
+    ckpt = f"ckpt={tmp_path}/checkpoints/last.ckpt"
+    run(tmp_path, *settings, "trainer.max_epochs=2", "report=none", ckpt)
+    assert not list(tmp_path.glob("*.png"))
+    assert len(list(tmp_path.glob("events*"))) == 1
+    assert "lr" in curves(tmp_path)  # of the first epoch, which the checkpoint remembers
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

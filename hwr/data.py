@@ -58,9 +58,15 @@ def load(config: DataConfig) -> Characters:
     """
     match config:
         case FolderConfig():
-            files, labels, writers, image, aspect, fingerprint = _read(config)
+            rows = table.read(config)
+            files, labels, writers, image, aspect, fingerprint = _once(
+                (rows, _stamps(rows.paths), config.max_pixels, _drawn_as(config)),
+                lambda: _read(config, rows),
+            )
         case SyntheticConfig():
-            files, labels, writers, image, aspect, fingerprint = _draw(config)
+            files, labels, writers, image, aspect, fingerprint = _once(
+                (config.writers, config.seed, _drawn_as(config)), lambda: _draw(config)
+            )
         case EmnistConfig():
             files, labels, writers, image, aspect, fingerprint = emnist.read(config)
         case _:
@@ -79,8 +85,29 @@ def load(config: DataConfig) -> Characters:
     )
 
 
-def _read(config: FolderConfig) -> Loaded:
-    rows = table.read(config)
+_last: list[tuple[object, Loaded]] = []
+"""The data set that was loaded last, and what it depends on."""
+
+
+def _once(key: object, load_it: Callable[[], Loaded]) -> Loaded:
+    """The jobs of a multirun share a data set, as long as none of its files is touched."""
+    if not _last or _last[0][0] != key:
+        _last.clear()  # before the next one takes its place in memory
+        _last.append((key, load_it()))
+    return _last[0][1]
+
+
+def _stamps(paths: Sequence[Path]) -> list[tuple[int, int, int]]:
+    """Size, time of change and node of each file: what a touched one differs in."""
+    found = [path.stat() if path.exists() else None for path in paths]
+    return [(s.st_size, s.st_mtime_ns, s.st_ino) if s else (0, 0, 0) for s in found]
+
+
+def _drawn_as(config: DataConfig) -> tuple[str, int, int]:
+    return config.preprocessing, config.height, config.width
+
+
+def _read(config: FolderConfig, rows: table.Table) -> Loaded:
     # The key is made of what the files hold, so that no change of a picture goes unnoticed.
     contents = list(in_threads(_digest, rows.paths, "checking", "picture"))
     fingerprint = _hash(zip(rows.files, rows.labels, contents, strict=True))

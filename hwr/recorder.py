@@ -97,12 +97,13 @@ class Recorder(Checkpoint):
         """Write the curves up to now."""
         self._started = time.perf_counter()
         for epoch, row in enumerate(self.history, start=1):
-            tensorboard.write_scalars(self.writer, row, epoch)
+            self._write(trainer, row, epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Dropout depends on seed and epoch alone, so a resumed run needs no state of it."""
         self._validated = False
-        torch.manual_seed((self.identity["seed"] * 1_000_003 + trainer.current_epoch) % 2**63)
+        seed = self.identity["seed"] * 1_000_003 + trainer.current_epoch
+        torch.manual_seed((seed + trainer.global_rank * 2**52) % 2**63)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The validation figures are fresh."""
@@ -116,10 +117,14 @@ class Recorder(Checkpoint):
             if name.startswith("train/") or self._validated
         }
         self.history.append(row)
-        tensorboard.write_scalars(self.writer, row, len(self.history))
+        self._write(trainer, row, len(self.history))
         if self.monitor is not None and self.best_epoch == len(self.history):
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
+
+    def _write(self, trainer: Trainer, row: dict[str, float], epoch: int) -> None:
+        if trainer.is_global_zero:  # the first of several processes keeps the run folder
+            tensorboard.write_scalars(self.writer, row, epoch)
 
     def take_best_from(self, resumed: Path) -> None:
         """Bring the best checkpoint of the resumed run into this folder."""
@@ -141,7 +146,8 @@ class ProgressBar(Callback):
         done, total = (
             epochs * batches for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
         )
-        self._bar = tqdm(total=total, initial=done, unit="batch")
+        hidden = not trainer.is_global_zero
+        self._bar = tqdm(total=total, initial=done, unit="batch", disable=hidden)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the epoch."""

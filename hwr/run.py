@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from hwr import modelcard
+from hwr.config import plain as plain
 from hwr.data import Characters
 from hwr.errors import RunError
 from hwr.files import whole
@@ -27,13 +28,6 @@ from hwr.split import Indices, Split
 
 Prediction = tuple[str, str, str, float]
 """File, label, predicted character, probability of it."""
-
-
-def plain(config: Any) -> Any:
-    """Typed settings as nested dicts of plain values, those added with `+` included."""
-    if dataclasses.is_dataclass(config):
-        return {name: plain(value) for name, value in vars(config).items()}
-    return config
 
 
 def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
@@ -47,7 +41,8 @@ def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
         last = folder / "checkpoints/last.ckpt"
         way = f", or go on with it by ckpt={last}" if last.exists() else ""
         raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
-    (folder / "metrics.json").unlink(missing_ok=True)
+    for name in ("metrics.json", "failed.json"):
+        (folder / name).unlink(missing_ok=True)
     write_config(folder, config)
 
 

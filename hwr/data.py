@@ -57,16 +57,8 @@ def load(config: DataConfig) -> Characters:
         DataError: It is missing or broken; every wrong row is named.
     """
     match config:
-        case FolderConfig():
-            rows = table.read(config)
-            files, labels, writers, image, aspect, fingerprint = _once(
-                (rows, _stamps(rows.paths), config.max_pixels, _drawn_as(config)),
-                lambda: _read(config, rows),
-            )
-        case SyntheticConfig():
-            files, labels, writers, image, aspect, fingerprint = _once(
-                (config.writers, config.seed, _drawn_as(config)), lambda: _draw(config)
-            )
+        case FolderConfig() | SyntheticConfig():
+            files, labels, writers, image, aspect, fingerprint = _once(config)
         case EmnistConfig():
             files, labels, writers, image, aspect, fingerprint = emnist.read(config)
         case _:
@@ -85,26 +77,50 @@ def load(config: DataConfig) -> Characters:
     )
 
 
-_last: list[tuple[object, Loaded]] = []
-"""The data set that was loaded last, and what it depends on."""
+@dataclass(frozen=True)
+class _Kept:
+    """The data set that was loaded last: the jobs of a multirun share it.
+
+    Attributes:
+        key: The settings that it depends on.
+        stamps: Of all its files and their folders.
+        loaded: The set.
+    """
+
+    key: object
+    stamps: dict[Path, tuple[int, int, int]]
+    loaded: Loaded
 
 
-def _once(key: object, load_it: Callable[[], Loaded]) -> Loaded:
-    """The jobs of a multirun share a data set, as long as none of its files is touched."""
-    if not _last or _last[0][0] != key:
-        _last.clear()  # before the next one takes its place in memory
-        _last.append((key, load_it()))
-    return _last[0][1]
+_kept: list[_Kept] = []
 
 
-def _stamps(paths: Sequence[Path]) -> list[tuple[int, int, int]]:
+def _once(config: FolderConfig | SyntheticConfig) -> Loaded:
+    """The data set, from memory if it is there and none of its files was touched since."""
+    apart = ("name", "batch_size", "cache")
+    key = [(type(config), name, value) for name, value in vars(config).items() if name not in apart]
+    if _kept and _kept[0].key == key and _stamps(_kept[0].stamps) == _kept[0].stamps:
+        return _kept[0].loaded
+    _kept.clear()  # before the next one takes its place in memory
+    stamps = {}
+    if isinstance(config, FolderConfig):
+        rows = table.read(config)
+        folders = {parent for path in rows.paths for parent in (path.parent, path.parent.parent)}
+        stamps = _stamps([rows.source, *rows.paths, *folders])
+        loaded = _read(config, rows)
+    else:
+        loaded = _draw(config)
+    _kept.append(_Kept(key, stamps, loaded))
+    return loaded
+
+
+def _stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
     """Size, time of change and node of each file: what a touched one differs in."""
-    found = [path.stat() if path.exists() else None for path in paths]
-    return [(s.st_size, s.st_mtime_ns, s.st_ino) if s else (0, 0, 0) for s in found]
-
-
-def _drawn_as(config: DataConfig) -> tuple[str, int, int]:
-    return config.preprocessing, config.height, config.width
+    found = {path: os.stat(path) if os.path.exists(path) else None for path in paths}
+    return {
+        path: (stat.st_size, stat.st_mtime_ns, stat.st_ino) if stat else (0, 0, 0)
+        for path, stat in found.items()
+    }
 
 
 def _read(config: FolderConfig, rows: table.Table) -> Loaded:

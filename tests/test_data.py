@@ -16,7 +16,7 @@ from hwr.errors import DataError
 
 
 def load(root: Path, *overrides: str) -> Characters:
-    data._last.clear()  # as another process would
+    data._kept.clear()  # as another process would
     return data.load(compose([f"data.root={root}", *overrides]).data)
 
 

@@ -10,11 +10,13 @@ that peak memory is that of this size alone. Run it on an idle machine:
 import argparse
 import csv
 import json
+import logging
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ COLUMNS = ("what", "pictures", "seconds", "microseconds_a_picture", "peak_mib")
 
 def fit(model: str, count: int) -> float:
     """Seconds of the second epoch; the first warms up."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # that there is no validation, and the like
     import torch
     from pytorch_lightning import Callback, Trainer
 

@@ -79,7 +79,8 @@ def _launch(name: str) -> None:
         decorate = hydra.main(str(config_dir()), name, **VERSION_BASE)
         decorate(job)()
     except KeyboardInterrupt as stop:
-        _end(f"{program}: {stop or 'stopped'}", 130)
+        way = f"; the same line with hydra.sweep.dir={planned.folder} goes on" if planned else ""
+        _end(f"{program}: {stop or 'stopped'}{way}", 130)
     except Exception as error:
         if planned is None or not any(folder.exists() for folder in planned.runs):
             if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
@@ -87,8 +88,14 @@ def _launch(name: str) -> None:
                 _end(f"{program}: {'; '.join(lines)}", 2)
             _report(program, error, full_error)
             sys.exit(_code(error))
+        codes.append(1)
         if full_error:
             _report(program, error, full_error)
+        else:  # what the engine says of a job that was killed, for one
+            print(
+                f"{program}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}",
+                file=sys.stderr,
+            )
     if planned and (failed := sweep.outcome(planned)):
         _end(f"{program}: {failed}", 1)
     if codes:

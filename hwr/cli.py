@@ -1,27 +1,24 @@
 """What the commands share: settings from the command line, and mistakes as one sentence."""
 
+import argparse
 import importlib
-import itertools
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr.config import VERSION_BASE, compose, config_dir, resolve
+from hwr import folders, sweep
+from hwr.config import VERSION_BASE, config_dir, plain, resolve
 from hwr.errors import UserError, printable
 
 
@@ -49,7 +46,6 @@ def _launch(name: str) -> None:
     program = f"hwr-{name}"
     full_error = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
-    failed: list[str] = []
     codes: list[int] = []
     made: set[Path] = set()
 
@@ -57,21 +53,18 @@ def _launch(name: str) -> None:
         if event == "os.mkdir" and not os.path.exists(arguments[0]):
             made.add(Path(os.path.abspath(os.fsdecode(arguments[0]))))
 
-    def job(composed: DictConfig) -> None:
+    def job(composed: DictConfig) -> float | None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # it may run in another process
+            return _job_of_many(name, composed, full_error)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
-        number = HydraConfig.get().job.num if sweeping else 0
-        who = f"{program}: job {number}" if sweeping else program
         try:
-            # Imported only now: torch takes seconds, and help or a typo needs none of it.
-            task = getattr(importlib.import_module(f"hwr.{name}"), name)
-            task(resolve(composed), folder)
-        except Exception as error:  # the other jobs of a multirun go on
-            failed.append(str(number))
-            codes.append(1 if sweeping else _code(error))
-            _report(who, error, full_error)
+            _task(name)(resolve(composed), folder)
+        except Exception as error:
+            codes.append(_code(error))
+            _report(program, error, full_error)
         finally:
             _remove_empty(folder, made)
+        return None
 
     parser = get_args_parser()
     parser.error = lambda message: _end(f"{program}: {message}", 2)  # type: ignore[method-assign]
@@ -79,45 +72,83 @@ def _launch(name: str) -> None:
     sys.addaudithook(watch)
     if arguments.experimental_rerun:
         _end(f"{program}: --experimental-rerun would load a pickle, which can run code", 2)
-    informing = arguments.help or arguments.hydra_help or arguments.info
+    planned = None
     try:
-        if not (informing or arguments.shell_completion):
-            for overrides in _jobs(arguments.overrides, arguments.multirun):
-                if arguments.config_dir:
-                    folder = Path(arguments.config_dir).resolve()
-                    overrides = [*overrides, f"hydra.searchpath=[file://{folder}]"]
-                compose(overrides, arguments.config_name or name)
+        if not (arguments.help or arguments.hydra_help or arguments.info):
+            planned = _check(arguments, name)
         decorate = hydra.main(str(config_dir()), name, **VERSION_BASE)
         decorate(job)()
     except KeyboardInterrupt as stop:
-        _end(f"{program}: {stop or 'stopped'}", 130)
+        way = f"; the same line with hydra.sweep.dir={planned.folder} goes on" if planned else ""
+        _end(f"{program}: {stop or 'stopped'}{way}", 130)
     except Exception as error:
-        if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            _end(f"{program}: {'; '.join(lines)}", 2)
-        _report(program, error, full_error)
-        sys.exit(_code(error))
-    if failed and codes:
-        if arguments.multirun:
-            print(f"{program}: {len(failed)} jobs failed: {', '.join(failed)}", file=sys.stderr)
+        if planned is None or not any(folder.exists() for folder in planned.runs):
+            if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                _end(f"{program}: {'; '.join(lines)}", 2)
+            _report(program, error, full_error)
+            sys.exit(_code(error))
+        codes.append(1)
+        if full_error:
+            _report(program, error, full_error)
+        else:  # what the engine says of a job that was killed, for one
+            print(
+                f"{program}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}",
+                file=sys.stderr,
+            )
+    if planned and (failed := sweep.outcome(planned)):
+        _end(f"{program}: {failed}", 1)
+    if codes:
         sys.exit(codes[0])
 
 
-def _jobs(overrides: Sequence[str], multirun: bool) -> Iterator[list[str]]:
-    """The overrides of every job: those of the one run, or all combinations of a multirun."""
-    if not multirun:
-        yield list(overrides)
-        return
-    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
-        loader = GlobalHydra.instance().config_loader()  # knows the choices behind glob(...)
-    choices = []
-    for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
-        if override.is_discrete_sweep():
-            key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        elif not override.is_sweep_override():
-            choices.append([override.input_line or ""])
-    yield from map(list, itertools.product(*choices))
+def _check(arguments: argparse.Namespace, name: str) -> sweep.Sweep | None:
+    """Check all that is going to run; a multirun's command line gets what makes it resumable."""
+    if arguments.shell_completion:
+        return None
+    overrides = list(arguments.overrides)
+    if arguments.config_dir:
+        folder = Path(arguments.config_dir).resolve()
+        overrides.append(f"hydra.searchpath=[file://{folder}]")
+    planned = sweep.check(arguments.config_name or name, overrides, not arguments.multirun)
+    if planned is None or arguments.cfg:
+        return None
+    if arguments.overrides:  # beside the others: argparse takes only neighbours
+        place = len(sys.argv) - sys.argv[::-1].index(arguments.overrides[-1])
+    else:
+        place = 1
+    sys.argv[place:place] = planned.settings
+    return planned
+
+
+def _task(name: str) -> Any:
+    # Imported only now: torch takes seconds, and help or a typo needs none of it.
+    return getattr(importlib.import_module(f"hwr.{name}"), name)
+
+
+def _job_of_many(name: str, composed: DictConfig, full_error: bool) -> float | None:
+    """A job of a multirun, unless it is done already; if it fails, the others go on.
+
+    Returns:
+        The figure that a search is after; None if there is none, or the job failed.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    number = HydraConfig.get().job.num
+    ours = False
+    try:
+        config = resolve(composed)
+        metrics = sweep.earlier(folder, config)
+        ours = True
+        if metrics is not None:
+            print(f"{folder} is done already")
+        else:
+            metrics = _task(name)(config, folder)
+        return sweep.objective(config, metrics)
+    except Exception as error:
+        _report(f"hwr-{name}: job {number}", error, full_error)
+        if ours:
+            folders.mark_failed(folder, plain(config), error)
+        return None
 
 
 def _remove_empty(folder: Path, made: set[Path]) -> None:

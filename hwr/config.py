@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,30 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> Any:
     Raises:
         ConfigError: A setting is unknown, of the wrong type, out of range, or contradictory.
     """
+    with hydra_ready():
+        return resolve(composed(overrides, config_name))
+
+
+@contextmanager
+def hydra_ready() -> Iterator[None]:
+    """Hydra, set up to compose from conf/ any number of times."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), **VERSION_BASE):
-        try:
-            composed = hydra_compose(config_name, list(overrides))
-        except Exception as error:  # Hydra raises many kinds; all of them come from the settings
-            raise ConfigError(_sentence(error, config_name)) from error
-    return resolve(composed)
+        yield
+
+
+def composed(
+    overrides: Sequence[str], config_name: str = "train", with_hydra: bool = False
+) -> DictConfig:
+    """The settings as Hydra composes them, with its own beneath `hydra` if asked for.
+
+    Raises:
+        ConfigError: A setting or a choice is unknown, or of the wrong type.
+    """
+    try:
+        return hydra_compose(config_name, list(overrides), return_hydra_config=with_hydra)
+    except Exception as error:  # Hydra raises many kinds; all of them come from the settings
+        raise ConfigError(_sentence(error, config_name)) from error
 
 
 def _sentence(error: Exception, config_name: str) -> str:
@@ -75,7 +93,8 @@ def _sentence(error: Exception, config_name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         there = ", ".join(error.options)
-        return f"no {group}={name}, there are {there}{nearest(name, error.options)}"
+        more = "; others come with pip install 'hwr[sweep]'" if group.startswith("hydra/") else ""
+        return f"no {group}={name}, there are {there}{nearest(name, error.options)}{more}"
     text = str(error)
     if missing := re.match(r"Could not override '([^']+)'", text):
         key = missing[1]
@@ -109,6 +128,13 @@ def resolve(composed: DictConfig) -> Any:
         raise ConfigError("; ".join(lines)) from error
     for problem in _problems(config):
         raise ConfigError(problem)
+    return config
+
+
+def plain(config: Any) -> Any:
+    """Typed settings as nested dicts of plain values, those added with `+` included."""
+    if is_dataclass(config):
+        return {name: plain(value) for name, value in vars(config).items()}
     return config
 
 
@@ -187,7 +213,7 @@ def _split_problems(config: RunConfig) -> Iterator[str]:
 
 
 def _training_problems(config: TrainConfig) -> Iterator[str]:
-    model, split, monitor = config.model, config.split, config.monitor
+    model = config.model
     if not (model.lr > 0 and math.isfinite(model.lr)):
         yield f"model.lr={model.lr} must be above 0 and finite"
     match model:
@@ -199,24 +225,49 @@ def _training_problems(config: TrainConfig) -> Iterator[str]:
                     f"data.height={config.data.height} data.width={config.data.width} is too small "
                     "for model=cnn, which takes 12 x 16 pixels or more"
                 )
+            if not 1 / 32 <= model.width <= 16:
+                yield f"model.width={model.width} must lie between 0.03125 and 16"
             for name in ("conv_dropout", "dense_dropout"):
                 if not 0 <= getattr(model, name) < 1:
                     yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"
     if config.trainer.max_epochs < 1:
         yield f"trainer.max_epochs={config.trainer.max_epochs} must be at least 1"
-    if config.trainer.devices < 1:
-        yield f"trainer.devices={config.trainer.devices} must be at least 1"
-    if monitor is None:
-        return
-    if monitor not in MONITORS:
-        yield f"monitor={monitor} must be null or one of {', '.join(MONITORS)}"
-    if split.val_is_test:
+    yield from _process_problems(config)
+    yield from _choice_problems(config)
+
+
+def _process_problems(config: TrainConfig) -> Iterator[str]:
+    trainer, batch_size = config.trainer, config.data.batch_size
+    for name in ("devices", "num_nodes"):
+        if getattr(trainer, name) < 1:
+            yield f"trainer.{name}={getattr(trainer, name)} must be at least 1"
+    if trainer.strategy not in ("auto", "ddp"):
+        yield f"trainer.strategy={trainer.strategy} must be auto or ddp"
+    processes = trainer.devices * trainer.num_nodes
+    if processes > 1 and batch_size % processes:
         yield (
-            f"monitor={monitor} would choose an epoch by the test split (split.val_is_test=true); "
-            "set monitor=null, or split.val_is_test=false split.val_size=0.1"
+            f"data.batch_size={batch_size} must be a multiple of the {processes} processes "
+            f"(trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes})"
         )
-    if split.val_size == 0:
-        yield f"monitor={monitor} needs validation pictures, but split.val_size=0; set it to 0.1"
+
+
+def _choice_problems(config: TrainConfig) -> Iterator[str]:
+    """What would choose an epoch, or the settings, by anything but validation pictures."""
+    split = config.split
+    chosen = (("monitor", config.monitor, "an epoch"), ("objective", config.objective, "settings"))
+    for key, figure, what in chosen:
+        if figure is None:
+            continue
+        if figure not in MONITORS:
+            why = "; by test pictures nothing is chosen" if figure.startswith("test/") else ""
+            yield f"{key}={figure} must be null or one of {', '.join(MONITORS)}{why}"
+        if split.val_is_test:
+            yield (
+                f"{key}={figure} would choose {what} by the test split (split.val_is_test=true); "
+                f"set {key}=null, or split.val_is_test=false split.val_size=0.1"
+            )
+        if split.val_size == 0:
+            yield f"{key}={figure} needs validation pictures, but split.val_size=0; set it to 0.1"
 
 
 def nearest(key: str, known: Iterable[str], prefix: str = "") -> str:

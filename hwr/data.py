@@ -57,10 +57,8 @@ def load(config: DataConfig) -> Characters:
         DataError: It is missing or broken; every wrong row is named.
     """
     match config:
-        case FolderConfig():
-            files, labels, writers, image, aspect, fingerprint = _read(config)
-        case SyntheticConfig():
-            files, labels, writers, image, aspect, fingerprint = _draw(config)
+        case FolderConfig() | SyntheticConfig():
+            files, labels, writers, image, aspect, fingerprint = _once(config)
         case EmnistConfig():
             files, labels, writers, image, aspect, fingerprint = emnist.read(config)
         case _:
@@ -79,8 +77,53 @@ def load(config: DataConfig) -> Characters:
     )
 
 
-def _read(config: FolderConfig) -> Loaded:
-    rows = table.read(config)
+@dataclass(frozen=True)
+class _Kept:
+    """The data set that was loaded last: the jobs of a multirun share it.
+
+    Attributes:
+        key: The settings that it depends on.
+        stamps: Of all its files and their folders.
+        loaded: The set.
+    """
+
+    key: object
+    stamps: dict[Path, tuple[int, int, int]]
+    loaded: Loaded
+
+
+_kept: list[_Kept] = []
+
+
+def _once(config: FolderConfig | SyntheticConfig) -> Loaded:
+    """The data set, from memory if it is there and none of its files was touched since."""
+    apart = ("name", "batch_size", "cache")
+    key = [(type(config), name, value) for name, value in vars(config).items() if name not in apart]
+    if _kept and _kept[0].key == key and _stamps(_kept[0].stamps) == _kept[0].stamps:
+        return _kept[0].loaded
+    _kept.clear()  # before the next one takes its place in memory
+    stamps = {}
+    if isinstance(config, FolderConfig):
+        rows = table.read(config)
+        folders = {parent for path in rows.paths for parent in (path.parent, path.parent.parent)}
+        stamps = _stamps([rows.source, *rows.paths, *folders])
+        loaded = _read(config, rows)
+    else:
+        loaded = _draw(config)
+    _kept.append(_Kept(key, stamps, loaded))
+    return loaded
+
+
+def _stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+    """Size, time of change and node of each file: what a touched one differs in."""
+    found = {path: os.stat(path) if os.path.exists(path) else None for path in paths}
+    return {
+        path: (stat.st_size, stat.st_mtime_ns, stat.st_ino) if stat else (0, 0, 0)
+        for path, stat in found.items()
+    }
+
+
+def _read(config: FolderConfig, rows: table.Table) -> Loaded:
     # The key is made of what the files hold, so that no change of a picture goes unnoticed.
     contents = list(in_threads(_digest, rows.paths, "checking", "picture"))
     fingerprint = _hash(zip(rows.files, rows.labels, contents, strict=True))

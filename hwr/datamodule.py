@@ -25,12 +25,24 @@ class Batches:
         label: Shape (N,).
         batch_size: B; the last batch may be smaller.
         seed: Shuffles anew every epoch, the same for the same seed and epoch; None: in order.
+        rank: The process that takes these, from 0.
+        ranks: Processes that share every batch, each a stride of it; `batch_size` is a multiple
+            of them. In training all get the same number of pictures, so up to `ranks - 1` at the
+            end of an epoch, others each time, are left out; in order, none is.
     """
 
     def __init__(
-        self, image: Tensor, label: Tensor, batch_size: int, seed: int | None = None
+        self,
+        image: Tensor,
+        label: Tensor,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.image, self.label, self.batch_size, self.seed = image, label, batch_size, seed
+        self.rank, self.ranks = rank, ranks
+        self.count = len(label) if seed is None else len(label) // ranks * ranks
         self.epoch = 0
 
     batch_sampler = None  # Lightning looks for one wherever there is a sampler
@@ -45,17 +57,18 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.label) // self.batch_size)
+        return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
-            for start in range(0, len(self.label), self.batch_size):
-                rows = slice(start, start + self.batch_size)
+            for start in range(0, self.count, self.batch_size):
+                rows = slice(start + self.rank, start + self.batch_size, self.ranks)
                 yield self.image[rows] / 255, self.label[rows]
             return
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.label))
-        for start in range(0, len(order), self.batch_size):
-            index = torch.from_numpy(order[start : start + self.batch_size])
+        for start in range(0, self.count, self.batch_size):
+            batch = order[start : min(start + self.batch_size, self.count)]
+            index = torch.from_numpy(batch[self.rank :: self.ranks])
             yield self.image[index] / 255, self.label[index]
 
 
@@ -113,12 +126,14 @@ class CharacterData(LightningDataModule):
         return self.loaded[1]
 
     def train_dataloader(self) -> Batches:
-        """Shuffled training batches."""
-        return self._batches(self.parts.train, self.config.batch_size, self.seed)
+        """Shuffled training batches, or what this process takes of each."""
+        return self._batches(self.parts.train, self.config.batch_size, self.seed, *self._share())
 
     def val_dataloader(self) -> Batches | list[Batches]:
-        """Validation batches, none where the split has no validation part."""
-        return self.evaluation(self.parts.val) if len(self.parts.val) else []
+        """Validation batches, or what this process takes; none without a validation part."""
+        if not len(self.parts.val):
+            return []
+        return self._batches(self.parts.val, EVALUATION_BATCH, None, *self._share())
 
     def test_dataloader(self) -> Batches:
         """Test batches."""
@@ -128,7 +143,14 @@ class CharacterData(LightningDataModule):
         """The pictures of these rows, in order, in large batches."""
         return self._batches(rows, EVALUATION_BATCH)
 
-    def _batches(self, rows: Indices, batch_size: int, seed: int | None = None) -> Batches:
+    def _share(self) -> tuple[int, int]:
+        """This process, and how many there are."""
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _batches(
+        self, rows: Indices, batch_size: int, seed: int | None = None, *share: int
+    ) -> Batches:
         _, _, image, label = self.loaded
         index = torch.from_numpy(rows)
-        return Batches(image[index], label[index], batch_size, seed)
+        return Batches(image[index], label[index], batch_size, seed, *share)

@@ -115,14 +115,16 @@ class Recorder(Checkpoint):
         """Write the curves up to now."""
         assert isinstance(pl_module, CharacterClassifier)
         self._started = time.perf_counter()
-        tensorboard.write_layout(self.writer, pl_module.alphabet)
+        if trainer.is_global_zero:
+            tensorboard.write_layout(self.writer, pl_module.alphabet)
         for epoch, row in enumerate(self.history, start=1):
-            tensorboard.write_scalars(self.writer, row, epoch)
+            self._write(trainer, row, epoch)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Dropout depends on seed and epoch alone, so a resumed run needs no state of it."""
         self._validated = False
-        torch.manual_seed((self.identity["seed"] * 1_000_003 + trainer.current_epoch) % 2**63)
+        seed = self.identity["seed"] * 1_000_003 + trainer.current_epoch
+        torch.manual_seed((seed + trainer.global_rank * 2**52) % 2**63)
         self._lr, self._pictures = trainer.optimizers[0].param_groups[0]["lr"], 0
         self._norms.clear()
         self._epoch_started = time.perf_counter()
@@ -131,7 +133,7 @@ class Recorder(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Show the first batch, as it reaches the network."""
-        if self.report.images and not self._shown:
+        if self.report.images and not self._shown and trainer.is_global_zero:
             assert isinstance(pl_module, CharacterClassifier)
             self._shown = True
             image, label = (part.detach().cpu() for part in batch)
@@ -152,9 +154,9 @@ class Recorder(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
     ) -> None:
         """Count the pictures; the last batch's gradients are gone when validation starts."""
-        self._pictures += len(batch[1])
+        self._pictures += len(batch[1]) * trainer.world_size
         self._trained = time.perf_counter()
-        if self.report.histograms and trainer.is_last_batch:
+        if self.report.histograms and trainer.is_last_batch and trainer.is_global_zero:
             tensorboard.write_weights(self.writer, pl_module, trainer.current_epoch + 1)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -170,8 +172,7 @@ class Recorder(Checkpoint):
         }
         self.history.append(row | self._diagnostics())
         epoch = len(self.history)
-        tensorboard.write_scalars(self.writer, self.history[-1], epoch)
-        self.writer.flush()  # somebody may be watching
+        self._write(trainer, self.history[-1], epoch)
         if self.monitor is not None and self.best_epoch == epoch:
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
@@ -186,6 +187,11 @@ class Recorder(Checkpoint):
             "epoch_seconds": time.perf_counter() - self._epoch_started,
             "pictures_per_second": self._pictures / (self._trained - self._epoch_started),
         }
+
+    def _write(self, trainer: Trainer, row: dict[str, float], epoch: int) -> None:
+        if trainer.is_global_zero:  # the first of several processes keeps the run folder
+            tensorboard.write_scalars(self.writer, row, epoch)
+            self.writer.flush()  # somebody may be watching
 
     def take_best_from(self, resumed: Path) -> None:
         """Bring the best checkpoint of the resumed run into this folder."""
@@ -207,7 +213,8 @@ class ProgressBar(Callback):
         done, total = (
             epochs * batches for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
         )
-        self._bar = tqdm(total=total, initial=done, unit="batch")
+        hidden = not trainer.is_global_zero
+        self._bar = tqdm(total=total, initial=done, unit="batch", disable=hidden)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the epoch."""

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from hwr import modelcard
+from hwr.config import plain as plain
 from hwr.data import Characters
 from hwr.errors import RunError
 from hwr.files import whole
@@ -25,17 +26,11 @@ from hwr.metrics import bootstrap
 from hwr.schema import RunConfig
 from hwr.split import Indices, Split
 
-STALE = ("metrics.json", "confusion.png", "mistakes.png", "curves.png", "projector_config.pbtxt")
+FIGURES = ("confusion.png", "mistakes.png", "curves.png")
+STALE = ("metrics.json", "failed.json", "projector_config.pbtxt", *FIGURES)
 """What tells of the end of a run, and no longer does when it is resumed."""
 Prediction = tuple[str, str, str, float]
 """File, label, predicted character, probability of it."""
-
-
-def plain(config: Any) -> Any:
-    """Typed settings as nested dicts of plain values, those added with `+` included."""
-    if dataclasses.is_dataclass(config):
-        return {name: plain(value) for name, value in vars(config).items()}
-    return config
 
 
 def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:

@@ -1,8 +1,6 @@
 """hwr-runs: one table over run folders, a row for every model and setting, with intervals."""
 
 import argparse
-import csv
-import io
 import json
 import os
 import statistics
@@ -11,20 +9,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr.errors import RunError
-
-Run = dict[str, Any]
-Row = dict[str, Any]
-
-REPEATS = {"seed", "ckpt", "split.seed", "split.fold", "data.root", "data.cache", "n_jobs"}
-"""Settings that tell the runs of one row apart, or only where and how fast they ran."""
+from hwr import comparison, intervals
+from hwr import folders as run_folders
+from hwr.comparison import setting
+from hwr.errors import RunError, printable
+from hwr.folders import Found
+from hwr.rendering import Row, plot, render
 
 MEANS = ("test/acc_nocase", "test/top3", "test/loss", "test/auroc", "test/ap", "train/acc")
 NEEDED = {"model", "data", "split", "test/acc", "config", "fit_seconds", "parameters"}
-LEGEND = (
-    "accuracy: mean and 95 % interval in percent; the corrected resampled t (Nadeau and Bengio, "
-    "2003) where test splits share pictures, the plain t for folds"
-)
+LISTED = 20
+NAMES = {"model": "model.name", "data": "data.name", "split": "split.name"}
+FEWER_IS_BETTER = {"loss", "fit_seconds", "parameters", "acc_sd", "failed", "unfinished"}
 
 
 def main() -> None:
@@ -34,166 +30,214 @@ def main() -> None:
     kind = parser.add_mutually_exclusive_group()
     for name in ("csv", "markdown", "json"):
         kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name)
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with this setting, such as model=cnn or trainer.max_epochs=30; repeatable",
+    )
+    parser.add_argument("--sort", default="acc", metavar="COLUMN", help="a column of --csv")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw means and intervals")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar="SETTING",
+        help="two settings over the same splits, each KEY=VALUE[,KEY=VALUE...]",
+    )
     arguments = parser.parse_args()
     try:
-        rows = table(read_runs(arguments.folders))
-        print(render(rows, arguments.kind), end="", flush=True)
+        print(_answer(arguments), end="", flush=True)
     except RunError as error:
-        print(f"hwr-runs: {error}", file=sys.stderr)
+        print(printable(f"hwr-runs: {error}"), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def read_runs(folders: Iterable[Path]) -> list[Run]:
-    """The figures of all finished runs below the folders, each once.
+def _answer(arguments: argparse.Namespace) -> str:
+    runs = select(read_runs(arguments.folders), arguments.filter)
+    if arguments.compare:
+        sides = [select(runs, text.split(",")) for text in arguments.compare]
+        finished = [[run for run in side if run.metrics is not None] for side in sides]
+        result = comparison.compare(*finished)
+        if arguments.kind == "json":
+            return json.dumps(result, indent=2) + "\n"
+        return comparison.sentences(result, arguments.compare)
+    rows = table(runs, arguments.sort)
+    if arguments.plot:
+        try:
+            plot(rows, arguments.plot)
+        except OSError as error:
+            raise RunError(f"{error.strerror}: {arguments.plot}") from error
+    text = render(rows, arguments.kind)
+    return text if arguments.kind else text + _lost(runs)
 
-    A damaged `metrics.json` is named on stderr and left out.
+
+def read_runs(folders: Iterable[Path]) -> list[Found]:
+    """All runs below the folders, each once, the failed and unfinished ones included.
+
+    A damaged run is named on stderr and left out.
 
     Raises:
         RunError: A folder is missing, or there is no run.
     """
-    folders = list(folders)
-    for folder in folders:
-        if not folder.is_dir():
-            raise RunError(f"no folder {folder}")
-    files = {file.resolve() for folder in folders for file in folder.rglob("metrics.json")}
-    runs = []
-    for file in sorted(files):
+    folders, runs = list(folders), []
+    for folder in run_folders.find(folders):
         try:
-            run = json.loads(file.read_text(encoding="utf-8"))
-            missing = NEEDED - run.keys()
-            if missing:
+            run = run_folders.read(folder)
+            if run and run.metrics is not None and (missing := NEEDED - run.metrics.keys()):
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        except (OSError, ValueError, AttributeError) as error:
-            print(f"hwr-runs: left out {file}: {error}", file=sys.stderr)
+        except (OSError, ValueError) as error:
+            print(printable(f"hwr-runs: left out {folder}: {error}"), file=sys.stderr)
             continue
-        runs.append(run)
+        if run and "split" in run.config:
+            runs.append(run)
     if not runs:
-        raise RunError(f"no finished run below {', '.join(map(str, folders))}")
+        raise RunError(f"no run below {', '.join(map(str, folders))}")
     return runs
 
 
-def table(runs: Sequence[Run]) -> list[Row]:
-    """A row for every model and setting, best mean accuracy first."""
-    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+def select(runs: Sequence[Found], conditions: Sequence[str]) -> list[Found]:
+    """The runs whose settings are as the conditions `KEY=VALUE` say.
+
+    Raises:
+        RunError: A condition has no such form, no run has the setting, or none is left.
+    """
+    for condition in conditions:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise RunError(f"{condition} must be KEY=VALUE, such as model=cnn")
+        if not any(_value(run, key) is not None for run in runs):
+            raise RunError(f"no run has a setting {key}")
+        runs = [run for run in runs if _alike(_value(run, key), value)]
+    if not runs:
+        raise RunError(f"no run matches {' '.join(conditions)}")
+    return list(runs)
+
+
+def _value(run: Found, key: str) -> str | None:
+    if key in NAMES:
+        return _name(run, key)
+    return next((str(value) for name, value in run_folders.flat(run.config) if name == key), None)
+
+
+def _name(run: Found, key: str) -> str:
+    """Of its model, data or split; a forest's settings name no model."""
+    if run.metrics is not None:
+        return str(run.metrics[key])
+    return str(run.config.get(key, {}).get("name", "forest" if key == "model" else "-"))
+
+
+def _alike(value: str | None, wanted: str) -> bool:
+    try:
+        return value == wanted or float(value or "") == float(wanted)
+    except ValueError:
+        return False
+
+
+def table(runs: Sequence[Found], sort: str = "acc") -> list[Row]:
+    """A row for every model and setting, best mean accuracy first, or sorted by another column.
+
+    Raises:
+        RunError: There is no such column.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[Found]] = {}
     for run in runs:
-        groups.setdefault(tuple(sorted(_setting(run).items())), []).append(run)
+        groups.setdefault((("", _name(run, "model")), *sorted(setting(run).items())), []).append(
+            run
+        )
     models: dict[str, list[dict[str, str]]] = {}
     for key, members in groups.items():
-        models.setdefault(members[0]["model"], []).append(dict(key))
-    rows = [_row(members, models[members[0]["model"]]) for members in groups.values()]
-    return sorted(rows, key=lambda row: -row["acc"])
+        models.setdefault(_name(members[0], "model"), []).append(dict(key[1:]))
+    varied = {model: _varied(settings) for model, settings in models.items()}
+    rows = [_row(members, varied[_name(members[0], "model")]) for members in groups.values()]
+    _mark_best(rows)
+    if sort not in rows[0]:
+        raise RunError(f"no column {sort}; there are {', '.join(rows[0])}")
+    known = [row for row in rows if row[sort] is not None]
+    downwards = not isinstance(known[0][sort], str) if known else False
+    known.sort(key=lambda row: row[sort], reverse=downwards and sort not in FEWER_IS_BETTER)
+    return [*known, *(row for row in rows if row[sort] is None)]
 
 
-def _setting(run: Run) -> dict[str, str]:
-    """What makes the runs of a row alike: model and settings, as text, by dotted key."""
-    flat = {key: str(value) for key, value in _flat(run["config"])}
-    return {key: value for key, value in flat.items() if key not in REPEATS}
+def _varied(settings: Sequence[dict[str, str]]) -> list[str]:
+    """Keys in which the settings of a model differ, those with columns of their own aside."""
+    values: dict[str, set[str]] = {}
+    for one in settings:
+        for key, value in one.items():
+            values.setdefault(key, set()).add(value)
+    told = {"data.name", "split.name"}
+    return [key for key, found in values.items() if len(found) > 1 and key not in told]
 
 
-def _flat(node: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _row(runs: list[Run], alternatives: list[dict[str, str]]) -> Row:
-    setting = _setting(runs[0])
-    told = {"data.name", "split.name"}  # they have columns of their own
-    varied = [
-        f"{key}={value}"
-        for key, value in setting.items()
-        if key not in told and any(other.get(key, value) != value for other in alternatives)
-    ]
-    accuracy = [run["test/acc"] for run in runs]
-    mean, count = statistics.fmean(accuracy), len(runs)
-    spread = statistics.stdev(accuracy) if count > 1 else None
-    half, one_more = intervals(runs)
+def _row(runs: list[Found], varied: Sequence[str]) -> Row:
+    known, done = setting(runs[0]), [run for run in runs if run.metrics is not None]
+    accuracy = intervals.figures(done, "test/acc")
+    mean = statistics.fmean(accuracy) if accuracy else None
+    half = one_more = None
+    if len(accuracy) > 1:
+        half, one_more = intervals.half_widths(accuracy, intervals.shared(done))
     return {
-        "model": runs[0]["model"],
-        "setting": " ".join(varied) or "-",
-        "data": runs[0]["data"],
-        "split": runs[0]["split"],
-        "runs": count,
+        "model": _name(runs[0], "model"),
+        "setting": " ".join(f"{key}={_short(known[key])}" for key in varied if key in known) or "-",
+        "data": _name(runs[0], "data"),
+        "split": _name(runs[0], "split"),
+        "runs": len(done),
+        "failed": sum(run.state == "failed" for run in runs),
+        "unfinished": sum(run.state == "unfinished" for run in runs),
         "acc": mean,
-        "acc_sd": spread,
-        "acc_low": None if half is None else mean - half,
-        "acc_high": None if half is None else mean + half,
-        "one_run_low": None if one_more is None else mean - one_more,
-        "one_run_high": None if one_more is None else mean + one_more,
-        **{
-            name.removeprefix("test/").replace("/", "_"): (
-                statistics.fmean(run[name] for run in runs)
-                if all(name in run for run in runs)  # some figures mean nothing with some classes
-                else None
-            )
-            for name in MEANS
-        },
-        "fit_seconds": statistics.fmean(run["fit_seconds"] for run in runs),
-        "parameters": round(statistics.fmean(run["parameters"] for run in runs)),
+        "acc_sd": statistics.stdev(accuracy) if len(accuracy) > 1 else None,
+        **_ends("acc", mean, half),
+        **_ends("one_run", mean, one_more),
+        "val_acc": None if _tested(done) else _mean(done, "val/acc"),
+        "best": False,
+        **{name.removeprefix("test/").replace("/", "_"): _mean(done, name) for name in MEANS},
+        "fit_seconds": _mean(done, "fit_seconds"),
+        "parameters": round(_mean(done, "parameters") or 0) if done else None,
     }
 
 
-def intervals(runs: Sequence[Run]) -> tuple[float | None, float | None]:
-    """Half widths of the 95 % intervals of the mean accuracy and of one more run's accuracy.
-
-    Runs whose test splits may share pictures are not independent: the interval of their mean is
-    the corrected resampled t of Nadeau and Bengio, Machine Learning 52 (2003), whose variance is
-    `(1/n + n_test/n_train) s^2`. Distinct folds of one cut share no test picture: plain t.
-
-    Returns:
-        Both None for a single run.
-    """
-    count = len(runs)
-    if count < 2:
-        return None, None
-    from scipy.stats import t  # takes a third of a second
-
-    tested = statistics.fmean(run["test_pictures"] for run in runs)
-    fitted = statistics.fmean(run["train_pictures"] for run in runs)
-    shared = 0.0 if _distinct_folds(runs) else tested / fitted
-    spread = statistics.stdev(run["test/acc"] for run in runs)
-    quantile = float(t.ppf(0.975, count - 1))
-    mean = quantile * spread * (1 / count + shared) ** 0.5
-    return mean, quantile * spread * (1 + 1 / count) ** 0.5
+def _short(value: str) -> str:
+    """A drawn number to four figures."""
+    try:
+        return value if len(value) < 8 else f"{float(value):.4g}"
+    except ValueError:
+        return value
 
 
-def _distinct_folds(runs: Sequence[Run]) -> bool:
-    splits = [run["config"]["split"] for run in runs]
-    folds = {split.get("fold") for split in splits}
-    return None not in folds and len(folds) == len(runs) and len({s["seed"] for s in splits}) == 1
+def _ends(name: str, mean: float | None, half: float | None) -> dict[str, float | None]:
+    if mean is None or half is None:
+        return {f"{name}_low": None, f"{name}_high": None}
+    return {f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 
-def render(rows: Sequence[Row], kind: str | None) -> str:
-    """The table as text for a terminal, or as `csv`, `markdown` or `json`."""
-    if kind == "json":
-        return json.dumps(rows, indent=2) + "\n"
-    if kind == "csv":
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-        return text.getvalue()
-    lines = [["model", "setting", "data", "split", "runs", "accuracy", "case folded", "fit s"]]
-    lines[0].append("parameters")
-    for row in rows:
-        half = "" if row["acc_low"] is None else f" ± {100 * (row['acc'] - row['acc_low']):.1f}"
-        lines.append(
-            [
-                *(str(row[key]) for key in ("model", "setting", "data", "split", "runs")),
-                f"{100 * row['acc']:.1f}{half}",
-                "-" if row["acc_nocase"] is None else f"{100 * row['acc_nocase']:.1f}",
-                f"{row['fit_seconds']:.1f}",
-                f"{row['parameters']:,}",
-            ]
-        )
-    if kind == "markdown":
-        lines.insert(1, ["---"] * len(lines[0]))
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text_lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join([*text_lines, "", LEGEND]) + "\n"
+def _tested(runs: Sequence[Found]) -> bool:
+    """Whether any of them validated on its test pictures: by that nothing is chosen."""
+    return any(run.config["split"].get("val_is_test") for run in runs)
+
+
+def _mean(runs: Sequence[Found], name: str) -> float | None:
+    """None where a run lacks the figure: some mean nothing with some classes."""
+    found: list[Any] = intervals.figures(runs, name)
+    return statistics.fmean(found) if found else None
+
+
+def _mark_best(rows: Sequence[Row]) -> None:
+    """Mark the best by validation of all that share data and split, never by test."""
+    for where in {(row["data"], row["split"]) for row in rows}:
+        rivals = [row for row in rows if (row["data"], row["split"]) == where]
+        rivals = [row for row in rivals if row["val_acc"] is not None]
+        if len(rivals) > 1:
+            max(rivals, key=lambda row: row["val_acc"])["best"] = True
+
+
+def _lost(runs: Sequence[Found]) -> str:
+    """The runs that failed, and why, and those that did not finish."""
+    lines = [
+        f"{run.state}: {run.path}{f': {run.error}' if run.error else ''}"
+        for run in runs
+        if run.metrics is None
+    ]
+    more = [f"... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "".join(f"{printable(line)}\n" for line in ["", *lines[:LISTED], *more] if lines)

@@ -150,21 +150,28 @@ class CNNConfig(ModelConfig):
     """Two convolutional blocks.
 
     Attributes:
+        width: Times the notebook's 32, 64 and 512 channels and units, 1/32 to 16.
         conv_dropout: Share of values dropped behind each block, 0 to below 1.
         dense_dropout: Share of values dropped before the last layer, 0 to below 1.
     """
 
+    width: float
     conv_dropout: float
     dense_dropout: float
 
 
 @dataclass
 class TrainerConfig:
-    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`."""
+    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`.
+
+    `devices` times `num_nodes` processes share the work, one for each device.
+    """
 
     max_epochs: int
     accelerator: str
     devices: int
+    num_nodes: int
+    strategy: str
     precision: str
     deterministic: str
 
@@ -224,12 +231,14 @@ class TrainConfig(RunConfig):
         trainer: How it is fitted.
         monitor: Validation figure whose best epoch is reported, one of `MONITORS`; None: the last.
         ckpt: Checkpoint to go on from.
+        objective: Validation figure that a search is after, one of `MONITORS`.
     """
 
     model: ModelConfig
     trainer: TrainerConfig
     monitor: str | None
     ckpt: str | None
+    objective: str | None
 
 
 @dataclass

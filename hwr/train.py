@@ -17,7 +17,7 @@ from torch.nn import functional
 from hwr import checkpoint, metrics, report, run, tensorboard
 from hwr.alphabet import Alphabet
 from hwr.config import nearest
-from hwr.datamodule import CharacterData
+from hwr.datamodule import Batches, CharacterData
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
@@ -35,7 +35,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
         folder: The run folder; it may exist, but must not hold a run unless that is resumed.
 
     Returns:
-        What stands in `metrics.json`.
+        What stands in `metrics.json`; nothing in all but the first of several processes.
 
     Raises:
         DataError: The data set is missing, broken, or cannot be split as asked.
@@ -59,10 +59,13 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     resumed = Path(config.ckpt).expanduser() if config.ckpt else None
     if resumed:
         check_checkpoint(resumed, model, recorder, config.trainer.max_epochs)
-    run.start(folder, config, resumed)
-    if resumed:
-        recorder.take_best_from(resumed)
+    if trainer.is_global_zero:
+        run.start(folder, config, resumed)
+        if resumed:
+            recorder.take_best_from(resumed)
     _fit(trainer, model, data, resumed, recorder)
+    if not trainer.is_global_zero:
+        return {}
     return _finish(config, folder, data, model, trainer, recorder)
 
 
@@ -75,7 +78,7 @@ def build(config: ModelConfig, alphabet: Alphabet, data: DataConfig) -> Characte
         case CNNConfig():
             return CNN(
                 *(names, size, preprocessing),
-                *(config.lr, config.conv_dropout, config.dense_dropout),
+                *(config.lr, config.conv_dropout, config.dense_dropout, config.width),
             )
     raise TypeError(f"no network for {type(config).__name__}")
 
@@ -100,7 +103,8 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
     """
     found = checkpoint.read(path)
     try:
-        saved = {"model": found["model"], **found["hyper_parameters"]}
+        # Checkpoints from before there was a width say nothing of it.
+        saved = {"model": found["model"], "width": 1.0, **found["hyper_parameters"]}
         state = found["callbacks"][recorder.state_key]
         done = len(state["history"])
     except (KeyError, TypeError) as error:
@@ -181,7 +185,7 @@ def _finish(
     trainer: Trainer,
     recorder: Recorder,
 ) -> dict[str, Any]:
-    """Test the network of the reported epoch, dropout off, and write what came out."""
+    """Test the network of the reported epoch and write what came out, in one process."""
     fit_seconds = recorder.fit_seconds
     if config.monitor is not None:
         model = type(model).load_from_checkpoint(recorder.best)
@@ -191,8 +195,8 @@ def _finish(
     for part in ("train", "val", "test"):
         rows = getattr(parts, part)
         if len(rows):
-            logits = trainer.predict(model, data.evaluation(rows), weights_only=True)
-            scores[part] = functional.log_softmax(torch.cat(logits), dim=1)  # type: ignore[arg-type]
+            logits = _logits(trainer, model, data.evaluation(rows))
+            scores[part] = functional.log_softmax(logits, dim=1)
             label = data.label[rows]
             found = metrics.evaluate(scores[part], label, data.alphabet)
             figures |= {f"{part}/{name}": value for name, value in found.items()}
@@ -224,3 +228,16 @@ def _looked_into(
     first = next(layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d))
     shape = first.kernel_size if isinstance(first, nn.Conv2d) else model.hparams["size"]
     return features.numpy(), first.weight.reshape(-1, *shape).numpy()
+
+
+@torch.inference_mode()
+def _logits(trainer: Trainer, model: CharacterClassifier, batches: Batches) -> Tensor:
+    """Logits (N, C), dropout off.
+
+    Lightning's own predict would wait for the other processes, and count pictures twice.
+    """
+    device, precision = trainer.strategy.root_device, trainer.precision_plugin
+    model.to(device).eval()
+    with precision.forward_context():
+        found = [model(precision.convert_input(image.to(device))) for image, _ in batches]
+    return torch.cat(found).float().cpu()

@@ -1,6 +1,7 @@
 """The commands as a user types them: one sentence, the exit code, nothing left behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,19 @@ def sentence(done: subprocess.CompletedProcess[str], words: str) -> None:
         ("-m seed=0,1 +unknown=1", "no such setting: unknown"),
         ("-m split=kfold split.fold=0,9", "split.fold=9 must lie"),
         ("-m model=cnn,nope", "no model=nope"),
+        ("sweep=seeds", "sweep=seeds makes several runs; add -m"),
+        ("-m sweep=seeds,lr", "sweep= takes one name"),
+        ("-m sweep=nope", "no sweep=nope, there are kfold, lr, seeds, tpe, writers"),
+        ("-m model.lr=interval(0.1,1)", "needs a search, such as sweep=tpe"),
+        ("-m sweep=tpe experiment=notebook_cnn", "would choose settings by the test split"),
+        ("-m sweep=tpe split.val_size=0", "objective=val/acc needs validation pictures"),
+        ("-m sweep=tpe objective=test/acc", "by test pictures nothing is chosen"),
+        ("-m sweep=tpe objective=null", "a search needs a validation figure"),
+        ("-m sweep=tpe objective=val/loss", "hydra.sweeper.direction=minimize, not maximize"),
+        ("-m sweep=tpe model=mlp", "no such setting: model.width"),
+        ("-m trainer=ddp seed=0,1", "would start the whole sweep (-m) again"),
+        ("-m hydra/launcher=slurm seed=0,1", "no Slurm here"),
+        ("trainer=ddp trainer.devices=3", "data.batch_size=32 must be a multiple of the 3"),
         ("hydra.run.dir=/dev/null/x data=synthetic data.writers=1", "/dev/null/x"),
         ("data.root=absent", "no data folder absent"),
         ("--experimental-rerun x", "pickle"),
@@ -68,27 +82,37 @@ def test_answers_without_torch(tmp_path: Path, arguments: list[str]) -> None:
         assert "experiment: notebook_cnn, notebook_mlp" in done.stdout
 
 
-def test_multirun_and_table(tmp_path: Path) -> None:
-    settings = "data=synthetic data.writers=4 model=mlp trainer.max_epochs=1 split.val_size=0"
-    done = run(
-        tmp_path,
-        TRAIN,
-        "-m",
-        *settings.split(),
-        "seed=0,1",
-        "split.test_size=0.25,0.01",
-        "hydra.sweep.dir=sweep",
-    )
+def test_sweep(tmp_path: Path) -> None:
+    """A job that fails is marked, the others go on; started again, only what isn't done runs."""
+    settings = "-m data=synthetic data.writers=4 model=mlp trainer.max_epochs=2 split.val_size=0"
+    sweep = [*settings.split(), "seed=0,1", "hydra.sweep.dir=sweep"]
+    done = run(tmp_path, TRAIN, *sweep, "split.test_size=0.25,0.01")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 3
     assert "hwr-train: job 1: split.test_size=0.01 of 248 pictures" in done.stderr
-    assert done.stderr.endswith("2 jobs failed: 1, 3\n")
-    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) == [
-        "0",
-        "2",
-        "multirun.yaml",
-    ]
+    assert "2 jobs failed: 1, 3; the same line with hydra.sweep.dir=sweep" in done.stderr
+    folder = tmp_path / "sweep"
+    assert [(folder / name / "metrics.json").exists() for name in "0123"] == [True, False] * 2
+    failed = json.loads((folder / "1/failed.json").read_text())
+    assert failed["error"].startswith("split.test_size=0.01 of 248 pictures")
+    assert failed["config"]["split"]["test_size"] == 0.01
+
     table = run(tmp_path, TRAIN.with_name("hwr-runs"), "sweep", "--json")
     assert table.stderr == ""
-    (row,) = json.loads(table.stdout)
+    row, none = json.loads(table.stdout)
     assert (row["model"], row["runs"], row["parameters"]) == ("mlp", 2, 126_362)
+    assert (none["runs"], none["failed"]) == (0, 2)
+
+    first = (folder / "0/metrics.json").read_bytes()
+    (folder / "2/metrics.json").unlink()  # as if it had been cut off
+    for name in "13":
+        shutil.rmtree(folder / name)
+    again = run(tmp_path, TRAIN, *sweep, "split.test_size=0.25,0.3")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert f"{folder / '0'} is done already" in again.stdout
+    assert (folder / "0/metrics.json").read_bytes() == first
+    resumed = json.loads((folder / "2/metrics.json").read_text())
+    assert resumed["config"]["ckpt"] == str(folder / "2/checkpoints/last.ckpt")
+    assert resumed["epochs"] == 2
+    other = run(tmp_path, TRAIN, *sweep, "split.test_size=0.25,0.4")
+    sentence(other, "sweep/1 holds a run with split.test_size=0.3, not 0.4; choose another")

@@ -16,6 +16,7 @@ from hwr.errors import DataError
 
 
 def load(root: Path, *overrides: str) -> Characters:
+    data._kept.clear()  # as another process would
     return data.load(compose([f"data.root={root}", *overrides]).data)
 
 
@@ -91,6 +92,16 @@ def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     changed.unlink()
     with pytest.raises(DataError, match="missing"):
         load(english, cache)
+
+
+def test_a_process_reads_a_set_once(english: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(english)
+    config = compose([f"data.root={english}", "data.batch_size=7"]).data
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "_read", None)
+        assert data.load(config).image is first.image
+    Image.new("RGB", (1200, 900), "black").save(english / first.files[0])
+    assert not data.load(config).image[0].any()
 
 
 def test_cache_that_cannot_be_written(

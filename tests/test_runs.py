@@ -4,22 +4,38 @@ import csv
 import io
 import json
 import statistics
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from scipy import stats
 from scipy.stats import t
 
+from hwr.comparison import compare, sentences
 from hwr.errors import RunError
-from hwr.runs import main, read_runs, render, table
+from hwr.folders import mark_failed
+from hwr.rendering import plot, render
+from hwr.runs import main, read_runs, select, table
 
 
-def write(folder: Path, acc: float, seed: int = 0, epochs: int = 30, **split: Any) -> None:
+def write(
+    folder: Path,
+    acc: float,
+    seed: int = 0,
+    epochs: int = 30,
+    val: float | None = None,
+    model: str = "cnn",
+    **split: Any,
+) -> None:
     """A finished run by hand."""
     names = ("acc_nocase", "top3", "loss", "auroc", "ap")
     metrics = {
-        "model": "cnn",
+        "model": model,
         "data": "english",
+        **({} if val is None else {"val/acc": val}),
         "split": split.get("name", "stratified"),
         "test/acc": acc,
         **{f"test/{name}": 0.5 for name in names},
@@ -30,6 +46,7 @@ def write(folder: Path, acc: float, seed: int = 0, epochs: int = 30, **split: An
         "test_pictures": 100,
         "config": {
             "seed": seed,
+            "model": {"name": model},
             "split": {"name": "stratified", "seed": seed, **split},
             "trainer": {"max_epochs": epochs},
         },
@@ -84,7 +101,7 @@ def test_formats(tmp_path: Path) -> None:
 
 
 def test_broken_and_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunError, match="no finished run"):
+    with pytest.raises(RunError, match="no run below"):
         read_runs([tmp_path])
     write(tmp_path / "a", 0.7)
     (tmp_path / "a/metrics.json").rename(tmp_path / "metrics.json")
@@ -105,3 +122,142 @@ def test_command(
         main()
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"hwr-runs: no folder {tmp_path / 'absent'}\n"
+
+
+def guesses(folder: Path, files: range, right: set[int]) -> None:
+    """Predictions by hand: these of the pictures are read rightly."""
+    rows = "".join(f"{file},A,{'A' if file in right else 'B'},0.5\n" for file in files)
+    (folder / "predictions.csv").write_text(f"file,label,prediction,probability\n{rows}")
+
+
+def test_best_is_by_validation_never_by_test(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.9, epochs=1, val=0.7)
+    write(tmp_path / "b", 0.8, epochs=2, val=0.75)
+    write(tmp_path / "c", 0.95, epochs=3, val=0.99, val_is_test=True)
+    rows = {
+        row["setting"].partition(" ")[2] or row["setting"]: row
+        for row in table(read_runs([tmp_path]))
+    }
+    best = [row for row in rows.values() if row["best"]]
+    assert [row["acc"] for row in best] == [0.8]
+    assert "75.0 *" in render(list(rows.values()), None)
+    tested = next(row for row in rows.values() if row["acc"] == 0.95)
+    assert tested["val_acc"] is None
+
+
+def test_failed_and_unfinished_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "0", 0.7, 0)
+    config = json.loads((tmp_path / "0/metrics.json").read_text())["config"]
+    mark_failed(tmp_path / "1", config, ValueError("no\nway"))
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/config.yaml").write_text(json.dumps(config))
+    (tmp_path / "10").mkdir()
+    (tmp_path / "10/config.yaml").write_text(json.dumps(config))
+    (row,) = table(read_runs([tmp_path]))
+    assert (row["runs"], row["failed"], row["unfinished"]) == (1, 1, 2)
+    monkeypatch.setattr("sys.argv", ["hwr-runs", str(tmp_path)])
+    main()
+    said = capsys.readouterr().out
+    assert "1 (1 failed,2 unfinished)" in said
+    assert said.splitlines()[-3:] == [
+        f"failed: {tmp_path / '1'}: ValueError: no way",
+        f"unfinished: {tmp_path / '2'}",
+        f"unfinished: {tmp_path / '10'}",
+    ]
+
+
+def test_filter_and_sort(tmp_path: Path) -> None:
+    for number, epochs in enumerate([1, 1, 2]):
+        write(tmp_path / str(number), 0.7 + number / 10, number, epochs)
+    runs = read_runs([tmp_path])
+    assert len(select(runs, ["trainer.max_epochs=1.0", "model=cnn"])) == 2
+    one, two = table(runs, "setting")
+    assert (one["setting"], two["setting"]) == ("trainer.max_epochs=1", "trainer.max_epochs=2")
+    assert [row["runs"] for row in table(runs, "runs")] == [2, 1]
+    for conditions, words in (
+        (["model"], "must be KEY=VALUE"),
+        (["modle=cnn"], "no run has a setting modle"),
+        (["model=mlp"], "no run matches model=mlp"),
+    ):
+        with pytest.raises(RunError, match=words):
+            select(runs, conditions)
+    with pytest.raises(RunError, match="no column nope"):
+        table(runs, "nope")
+
+
+def test_comparison_over_overlapping_splits(tmp_path: Path) -> None:
+    first, second = [0.7, 0.74, 0.75, 0.71], [0.6, 0.66, 0.61, 0.62]
+    for seed, (one, other) in enumerate(zip(first, second, strict=True)):
+        write(tmp_path / f"cnn{seed}", one, seed)
+        write(tmp_path / f"mlp{seed}", other, seed, model="mlp")
+    write(tmp_path / "alone", 0.1, 9)
+    runs = read_runs([tmp_path])
+    found = compare(select(runs, ["model=cnn"]), select(runs, ["model=mlp"]))
+    difference = np.subtract(first, second)
+    half = t.ppf(0.975, 3) * difference.std(ddof=1) * (1 / 4 + 100 / 300) ** 0.5
+    assert found["splits"] == 4
+    assert found["corrected"] is True
+    assert found["difference"] == pytest.approx(difference.mean())
+    assert found["high"] - found["difference"] == pytest.approx(half)
+    assert found["mcnemar"] is None
+    assert "corrected resampled t" in sentences(found, ["a", "b"])
+
+
+def test_comparison_over_folds(tmp_path: Path) -> None:
+    """A plain paired t as scipy has it, and McNemar's test by hand."""
+    first, second = [0.7, 0.74, 0.78], [0.6, 0.66, 0.61]
+    for fold, (one, other) in enumerate(zip(first, second, strict=True)):
+        pictures = range(10 * fold, 10 * fold + 10)
+        for model, acc, right in (("cnn", one, set(pictures)), ("mlp", other, {10 * fold})):
+            folder = tmp_path / f"{model}{fold}"
+            write(folder, acc, 0, model=model, name="kfold", folds=3, fold=fold)
+            guesses(folder, pictures, right - {5})
+    runs = read_runs([tmp_path])
+    sides = select(runs, ["model=cnn"]), select(runs, ["model=mlp"])
+    found = compare(*sides)
+    test = stats.ttest_rel(first, second)
+    low, high = test.confidence_interval(0.95)
+    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert found["p"] == pytest.approx(test.pvalue)
+    only = 30 - 3 - 1
+    assert found["mcnemar"] == {
+        **{"pictures": 30, "only_first": only, "only_second": 0},
+        "p": pytest.approx(2 * 0.5**only),
+    }
+    assert "McNemar over 30 pictures" in sentences(found, ["a", "b"])
+    guesses(tmp_path / "cnn1", range(10), set())  # tested twice now
+    assert compare(*sides)["mcnemar"] is None
+
+
+def test_comparison_of_what_is_no_setting(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.7, epochs=1)
+    write(tmp_path / "b", 0.7, epochs=2)
+    write(tmp_path / "c", 0.7, 5, model="mlp")
+    runs = read_runs([tmp_path])
+    cnn, mlp = select(runs, ["model=cnn"]), select(runs, ["model=mlp"])
+    with pytest.raises(RunError, match=r"differ in trainer\.max_epochs \(1, 2\)"):
+        compare(cnn, mlp)
+    with pytest.raises(RunError, match="no split in common"):
+        compare(cnn[:1], mlp)
+
+
+def test_plot(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path / f"a{seed}", 0.7 + seed / 100, seed)
+    write(tmp_path / "b", 0.8, model="mlp")
+    plot(table(read_runs([tmp_path])), tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert (picture.format, picture.width) == ("PNG", 1080)
+    assert [path.name for path in tmp_path.glob("*plot*")] == ["plot.png"]
+
+
+def test_a_thousand_runs_in_three_seconds(tmp_path: Path) -> None:
+    for number in range(1000):
+        write(tmp_path / str(number), 0.7, number, epochs=number % 50)
+        (tmp_path / str(number) / "checkpoints").mkdir()
+    started = time.perf_counter()
+    rows = table(read_runs([tmp_path]))
+    assert time.perf_counter() - started < 3
+    assert len(rows) == 50

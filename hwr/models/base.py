@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from hwr.alphabet import Alphabet
 from hwr.metrics import accuracies, known
@@ -65,12 +66,16 @@ class CharacterClassifier(LightningModule):
         self._log("val", self._validated, self.val_metrics)
 
     def _log(self, part: str, seen: list[tuple[Tensor, Tensor]], metrics: Any) -> None:
+        processes = self.trainer.world_size
         logits, label = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        if processes > 1:  # each has seen a share; all get the figures of the whole
+            logits, label = (torch.cat(gather_all_tensors(part)) for part in (logits, label))
         seen.clear()
         metrics.update(logits, label)
         figures = {"loss": functional.cross_entropy(logits, label), **known(metrics.compute())}
         metrics.reset()
-        self.log_dict({f"{part}/{name}": figure for name, figure in figures.items()}, logger=False)
+        named = {f"{part}/{name}": figure for name, figure in figures.items()}
+        self.log_dict(named, logger=False, sync_dist=processes > 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the network: Lightning's checkpoints don't."""

@@ -1,0 +1,78 @@
+"""The table of runs as text, CSV, Markdown or JSON, and as a plot."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hwr.files import whole
+
+Row = dict[str, Any]
+LEGEND = (
+    "accuracy: mean and 95 % interval in percent; the corrected resampled t (Nadeau and Bengio, "
+    "2003) where test splits share pictures, the plain t for folds\n"
+    "*: best by validation among the settings of the same data and split"
+)
+HEADER = ["model", "setting", "data", "split", "runs", "accuracy", "validation"]
+
+
+def render(rows: Sequence[Row], kind: str | None) -> str:
+    """The table as text for a terminal, or as `csv`, `markdown` or `json`."""
+    if kind == "json":
+        return json.dumps(rows, indent=2) + "\n"
+    if kind == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        return text.getvalue()
+    lines = [[*HEADER, "case folded", "fit s", "parameters"], *map(_cells, rows)]
+    if kind == "markdown":
+        lines.insert(1, ["---"] * len(lines[0]))
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text_lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return "\n".join([*text_lines, "", LEGEND]) + "\n"
+
+
+def _cells(row: Row) -> list[str]:
+    lost = [f"{row[state]} {state}" for state in ("failed", "unfinished") if row[state]]
+    half = "" if row["acc_low"] is None else f" ± {100 * (row['acc'] - row['acc_low']):.1f}"
+    return [
+        *(str(row[key]) for key in ("model", "setting", "data", "split")),
+        f"{row['runs']}{f' ({chr(44).join(lost)})' if lost else ''}",
+        _percent(row["acc"]) + half,
+        _percent(row["val_acc"]) + " *" * row["best"],
+        _percent(row["acc_nocase"]),
+        "-" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
+        "-" if row["parameters"] is None else f"{row['parameters']:,}",
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def plot(rows: Sequence[Row], file: Path) -> None:
+    """Draw the mean accuracies with their intervals as a PNG, the rows from top to bottom."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row["acc"] is not None]
+    figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        mean = 100 * row["acc"]
+        half = 0.0 if row["acc_low"] is None else mean - 100 * row["acc_low"]
+        colour = "tab:orange" if row["best"] else "tab:blue"
+        axes.errorbar(mean, place, xerr=half or None, fmt="o", capsize=3, color=colour)
+    names = [f"{row['model']} {row['setting']}, {row['split']}, n={row['runs']}" for row in rows]
+    shown = [name.replace("$", r"\$") for name in names]
+    axes.set_yticks(range(len(rows)), shown, fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("test accuracy in percent, mean and 95 % interval; orange: best by validation")
+    axes.grid(axis="x", alpha=0.3)
+    with whole(file) as beside:
+        figure.savefig(beside, format="png")

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 import hwr
-from hwr import export, synthetic
+from hwr import export, images, synthetic
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
@@ -63,12 +62,13 @@ def main() -> None:
     run, rounds = arguments.run.resolve(), arguments.rounds
     recognizer = hwr.load(run)
     height, width = recognizer.size
-    arrays = np.random.default_rng(0).integers(0, 256, (853, height, width), np.uint8)
+    prepare = images.PREPARE[recognizer.preprocessing]
+    drawn = [one for writer in range(1, 15) for one in synthetic.pictures(writer, 0)][:853]
+    arrays = np.stack([prepare(one, height, width) for one in drawn])
     with tempfile.TemporaryDirectory() as folder:
         picture, onnx = arguments.picture or Path(folder, "a.png"), Path(folder, "model.onnx")
         if not arguments.picture:
-            drawn: Image.Image = synthetic.pictures(1, 0)[10]
-            drawn.convert("RGB").save(picture)
+            drawn[10].convert("RGB").save(picture)
         export.export(run, onnx)
         exported = hwr.load(onnx)
         many = 20 * rounds

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -70,6 +71,7 @@ def _launch(name: str) -> None:
     parser.error = lambda message: _end(f"{program}: {message}", 2)  # type: ignore[method-assign]
     arguments = parser.parse_args()
     sys.addaudithook(watch)
+    warnings.filterwarnings("ignore", "Image size")  # Pillow's; such pictures are refused
     if arguments.experimental_rerun:
         _end(f"{program}: --experimental-rerun would load a pickle, which can run code", 2)
     planned = None

@@ -24,7 +24,8 @@ REPEATS = {
 
 def setting(run: Found) -> dict[str, str]:
     """What makes runs alike: model and settings, as text, by dotted key."""
-    return {key: str(value) for key, value in flat(run.config) if key not in REPEATS}
+    told = {key: str(value) for key, value in flat(run.config) if key not in REPEATS}
+    return {key: value for key, value in told.items() if not key.startswith("report.")}
 
 
 def compare(first: Sequence[Found], second: Sequence[Found]) -> dict[str, Any]:

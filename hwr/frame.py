@@ -128,10 +128,11 @@ def fit(
     else:
         look = partial(images.notebook, height=height, width=width)
         grey = into_frame(grey, usual, look)
+    array = look(grey)
     # Lines of pictures that are hardly larger than the array are blurred, not thin.
-    if min(original.height / height, original.width / width) >= 2:
-        grey = _with_usual_pen(grey, usual, look)
-    return look(grey)
+    if min(original.height / height, original.width / width) < 2:
+        return array
+    return _with_usual_pen(grey, array, usual, look)
 
 
 def _usual_size(spread: float, usual: Frame) -> bool:
@@ -182,27 +183,29 @@ def _scaled(
 
 
 def _with_usual_pen(
-    sheet: Image.Image, usual: Frame, look: Callable[[Image.Image], NDArray[np.uint8]]
-) -> Image.Image:
-    """The sheet with thicker or thinner lines, if they are thinner or thicker than any usual."""
-
-    def apart(sheet: Image.Image) -> float:
-        found = moments(look(sheet), usual.aspect)
-        if found is None:
-            return np.inf
-        return abs(found[3] - usual.weight[1]) if thin else abs(found[4] - usual.pen[0])
-
-    found = moments(look(sheet), usual.aspect)
+    sheet: Image.Image,
+    array: NDArray[np.uint8],
+    usual: Frame,
+    look: Callable[[Image.Image], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """The array, or that of thicker or thinner lines where they are not as any usual ones."""
+    found = moments(array, usual.aspect)
     if found is None or (found[3] >= usual.weight[0] and found[4] <= 1.1 * usual.pen[1]):
-        return sheet
+        return array
     thin = found[3] < usual.weight[0]
+
+    def apart(found: tuple[float, ...]) -> float:
+        return abs(found[3] - usual.weight[1] if thin else found[4] - usual.pen[0])
+
     change = ImageFilter.MinFilter(3) if thin else ImageFilter.MaxFilter(3)
-    best, least = sheet, apart(sheet)
+    best, least = array, apart(found)
     if min(sheet.size) > 2 * WORKING:
         sheet = sheet.reduce(min(sheet.size) // (2 * WORKING))
     for _ in range(12):
         sheet = sheet.filter(change)
-        if (now := apart(sheet)) >= least:
+        array = look(sheet)
+        found = moments(array, usual.aspect)
+        if found is None or apart(found) >= least:
             break
-        best, least = sheet, now
+        best, least = array, apart(found)
     return best

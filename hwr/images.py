@@ -37,16 +37,22 @@ def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
     try:
         picture = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"it has more than {max_pixels:,} pixels") from error
+        raise TooLarge("more pixels than allowed") from error
     if picture.width * picture.height > max_pixels:
-        size = f"{picture.width:,} x {picture.height:,}"
+        size = f"{picture.width} x {picture.height}"
         picture.close()
-        raise ValueError(f"it has {size} pixels, more than {max_pixels:,}")
+        raise TooLarge(f"{size} pixels are more than allowed")
     return picture
 
 
+class TooLarge(ValueError):
+    """A picture has more pixels than it may."""
+
+
 def why(error: Exception) -> str:
-    """In a few words, why a picture could not be read."""
+    """In a few words, why a picture of a data set could not be read."""
+    if isinstance(error, TooLarge):
+        return f"{error} (data.max_pixels)"
     if isinstance(error, UnidentifiedImageError):
         return "it has no picture's format"
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -48,15 +48,16 @@ def settle(grey: Image.Image) -> Image.Image:
     shorter = min(grey.size)
     shrink = max(1, shorter // WORKING)
     small = np.asarray(grey.reduce(shrink), np.float32)
-    grey, small = _without_frame(grey, small, shrink)
+    dark, middle, light = np.quantile(small, (0.005, 0.5, 0.995))
+    grey, small = _without_frame(grey, small, shrink, dark, middle)
     rim = max(1, min(small.shape) // 30)
     border = np.concatenate(
         [part.ravel() for part in (small[:rim], small[-rim:], small[:, :rim], small[:, -rim:])]
     )
-    paper, dark, light = np.median(border), *np.quantile(small, (0.005, 0.995))
+    low, paper, high = np.quantile(border, (0.1, 0.5, 0.9))
     if light - paper > paper - dark:
-        grey, small, border = ImageChops.invert(grey), 255 - small, 255 - border
-    if np.quantile(border, 0.1) >= WHITE and (small.min() <= BLACK or shorter < SMALL):
+        grey, small, low = ImageChops.invert(grey), 255 - small, 255 - high
+    if low >= WHITE and (small.min() <= BLACK or shorter < SMALL):
         return grey
     if shorter > 8 * WORKING:
         grey = grey.reduce(shorter // (4 * WORKING))
@@ -74,16 +75,17 @@ def settle(grey: Image.Image) -> Image.Image:
 
 
 def _without_frame(
-    grey: Image.Image, small: NDArray[np.float32], shrink: int
+    grey: Image.Image, small: NDArray[np.float32], shrink: int, dark: float, paper: float
 ) -> tuple[Image.Image, NDArray[np.float32]]:
     """Both without a dark frame about light paper, as of a scan or a box about the ink."""
-    dark, paper = np.quantile(small, 0.005), np.median(small)
+    if paper - dark < 40:
+        return grey, small
     solid = small < (dark + paper) / 2
     found = []
     for lines in (solid, solid[::-1], solid.T, solid.T[::-1]):  # top, bottom, left, right
         edge = lines[: len(lines) // 6].mean(axis=1) > 0.8
         found.append(edge.size - int(edge[::-1].argmax()) + 1 if edge.any() else 0)
-    if paper - dark < 40 or not all(found):  # ink may well lie along one side
+    if not all(found):  # ink may well lie along one side
         return grey, small
     top, bottom, left, right = found
     height, width = small.shape

@@ -44,6 +44,8 @@ def open_picture(source: Any) -> Image.Image:
         raise DataError(f"no picture {name}") from error
     except IsADirectoryError as error:
         raise DataError(f"no picture {name}: it is a folder") from error
+    except images.TooLarge as error:
+        raise DataError(f"{name} cannot be read as a picture: {error}") from error
     except Exception as error:  # Pillow raises many kinds for files that are no pictures
         raise DataError(f"{name} cannot be read as a picture: {images.why(error)}") from error
 

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hwr import images
-from hwr.paper import WORKING, ink_box
+from hwr.paper import WORKING, darkness, ink_box
 
+CHUNK, ENOUGH = 1000, 20_000
+"""Arrays that are measured at a time, and at most."""
 FRAMED = 600
 """Height of a sheet on which ink was scaled."""
 
@@ -42,8 +44,10 @@ class Frame:
     @classmethod
     def of(cls, arrays: NDArray[np.uint8], aspect: float) -> "Frame | None":
         """What is usual in arrays (N, H, W), 0 black to 255 white; None if there is no ink."""
-        found = [moments(array, aspect) for array in arrays]
-        usual = np.array([row for row in found if row is not None])
+        some = arrays[:: -(-len(arrays) // ENOUGH)]
+        starts = range(0, len(some), CHUNK)
+        found = np.concatenate([moments(some[start : start + CHUNK], aspect) for start in starts])
+        usual = found[~np.isnan(found[:, 0])]
         if not len(usual):
             return None
         low, middle, high = np.quantile(usual, (0.01, 0.5, 0.99), axis=0).tolist()
@@ -79,27 +83,29 @@ class Frame:
 _LENGTHS = {"spread": 3, "weight": 2, "pen": 2}
 
 
-def moments(array: NDArray[np.uint8], aspect: float) -> tuple[float, ...] | None:
-    """Middle of the ink (x, y), its diagonal, its weight, its pen's width; None without ink.
+def moments(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
+    """Middle of the ink (x, y), its diagonal, its weight, its pen's width.
 
     Args:
-        array: Shape (H, W), 0 black to 255 white.
-        aspect: Width over height of what it shows, whatever H and W are.
+        array: One, shape (H, W), or many, shape (N, H, W); 0 black to 255 white.
+        aspect: Width over height of what one shows, whatever H and W are.
+
+    Returns:
+        Shape (5,) or (N, 5); NaN without ink.
     """
-    box = ink_box(array)
-    if box is None:
-        return None
-    left, top, right, bottom = box
-    spread = float(np.hypot((right - left) * aspect, bottom - top))
-    ink = np.clip(255.0 - array - 25, 0, None)
-    total = ink.sum()
+    left, top, right, bottom = np.moveaxis(ink_box(array), -1, 0)
+    spread = np.hypot((right - left) * aspect, bottom - top)
+    ink = darkness(array)
+    total = np.maximum(ink.sum(axis=(-2, -1)), 1e-9)
     # The area of a line over half of its outline, along which the brightness rises and falls.
-    down, across = np.diff(ink, axis=0, append=0), np.diff(ink, axis=1, append=0)
-    cell = aspect * len(array) / array.shape[1]  # width of a pixel over its height
-    outline = np.hypot(down * cell, across).sum()
-    pen = 2 * float(total * cell / max(outline, 1)) / len(array)
-    weight = float((ink**2).sum() / total / 230)
-    return (left + right) / 2 * aspect, (top + bottom) / 2, spread, weight, pen
+    down, across = np.diff(ink, axis=-2, append=0), np.diff(ink, axis=-1, append=0)
+    height, width = array.shape[-2:]
+    cell = aspect * height / width  # width of a pixel over its height
+    outline = np.hypot(down * cell, across).sum(axis=(-2, -1))
+    pen = 2 * total * cell / np.maximum(outline, 1) / height
+    weight = (ink**2).sum(axis=(-2, -1)) / total / 230
+    x, y = (left + right) / 2 * aspect, (top + bottom) / 2
+    return np.stack([x, y, spread, weight, pen], axis=-1)
 
 
 def fit(
@@ -123,7 +129,7 @@ def fit(
     if preprocessing == "ink":
         look = partial(images.window, height=height, width=width)
         found = moments(look(grey), usual.aspect)
-        if found and not _usual_size(found[2], usual):
+        if found[2] > 0 and not _usual_size(found[2], usual):
             look = partial(look, zoom=found[2] / usual.spread[1])
     else:
         look = partial(images.notebook, height=height, width=width)
@@ -148,7 +154,7 @@ def into_frame(
     left, top = (wide - grey.width) // 2, (high - grey.height) // 2
     sheet = _on_paper(grey, (wide, high), (left, top))
     found = moments(look(sheet), usual.aspect)
-    if found is None:
+    if np.isnan(found[0]):
         return sheet
     x, y, spread, *_ = found
     if _usual_size(spread, usual):
@@ -190,12 +196,12 @@ def _with_usual_pen(
 ) -> NDArray[np.uint8]:
     """The array, or that of thicker or thinner lines where they are not as any usual ones."""
     found = moments(array, usual.aspect)
-    if found is None or (found[3] >= usual.weight[0] and found[4] <= 1.1 * usual.pen[1]):
+    if not (found[3] < usual.weight[0] or found[4] > 1.1 * usual.pen[1]):
         return array
     thin = found[3] < usual.weight[0]
 
-    def apart(found: tuple[float, ...]) -> float:
-        return abs(found[3] - usual.weight[1] if thin else found[4] - usual.pen[0])
+    def apart(found: NDArray[np.float64]) -> float:
+        return float(abs(found[3] - usual.weight[1] if thin else found[4] - usual.pen[0]))
 
     change = ImageFilter.MinFilter(3) if thin else ImageFilter.MaxFilter(3)
     best, least = array, apart(found)
@@ -205,7 +211,7 @@ def _with_usual_pen(
         sheet = sheet.filter(change)
         array = look(sheet)
         found = moments(array, usual.aspect)
-        if found is None or apart(found) >= least:
+        if not apart(found) < least:
             break
         best, least = array, apart(found)
     return best

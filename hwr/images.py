@@ -128,7 +128,7 @@ def window(grey: Image.Image, height: int, width: int, zoom: float = 1) -> NDArr
     shrink = max(1, min(grey.size) // WORKING)
     small = np.asarray(grey.reduce(shrink))
     box = ink_box(small)
-    if box is None:
+    if np.isnan(box[0]):
         return np.full((height, width), 255, np.uint8)
     across, down = shrink * small.shape[1], shrink * small.shape[0]
     left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down

@@ -17,27 +17,38 @@ WORKING = 150
 """Paper and ink are looked for in a copy with about so many pixels on its shorter side."""
 
 
-def ink_box(grey: NDArray[np.uint8]) -> tuple[float, float, float, float] | None:
+def ink_box(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Left, top, right and bottom between which all but 2 % of the ink at each end lies.
 
     Args:
-        grey: Shape (H, W), 0 black to 255 white.
+        grey: One picture, shape (H, W), or many, shape (N, H, W); 0 black to 255 white.
 
     Returns:
-        Shares of width and height, 0 to 1; None without ink.
+        Shares of width and height, 0 to 1, shape (4,) or (N, 4); NaN without ink.
     """
-    ink = np.clip(255.0 - grey - 25, 0, None)
-    if ink.sum() < 255:
-        return None
-    (left, right), (top, bottom) = _ends(ink.sum(axis=0)), _ends(ink.sum(axis=1))
-    return left, top, right, bottom
+    ink = darkness(grey)
+    (left, right), (top, bottom) = _ends(ink.sum(axis=-2)), _ends(ink.sum(axis=-1))
+    box = np.stack([left, top, right, bottom], axis=-1)
+    box[ink.sum(axis=(-2, -1)) < 255] = np.nan
+    return box
 
 
-def _ends(ink: NDArray[np.float64]) -> tuple[float, float]:
-    """Between which places, from 0 to 1, all but 2 % of the ink at each end lies."""
-    total = np.concatenate([[0], np.cumsum(ink)]) / ink.sum()
-    place = np.linspace(0, 1, len(total))
-    return float(np.interp(0.02, total, place)), float(np.interp(0.98, total, place))
+def darkness(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """How much ink there is in each pixel, from 0; a hint of grey is none."""
+    return np.clip(230.0 - grey, 0, None)
+
+
+def _ends(ink: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Between which places, 0 to 1 along the last axis, all but 2 % of the ink at each end lies."""
+    whole = np.maximum(ink.sum(axis=-1, keepdims=True), 1e-9)
+    total = np.concatenate([np.zeros_like(whole), np.cumsum(ink, axis=-1) / whole], axis=-1)
+    ends = []
+    for share in (0.02, 0.98):
+        after = np.maximum((total >= share).argmax(axis=-1), 1)[..., None]
+        low, high = (np.take_along_axis(total, after - k, axis=-1) for k in (1, 0))
+        part = (share - low) / np.maximum(high - low, 1e-9)
+        ends.append(((after - 1 + part) / ink.shape[-1])[..., 0])
+    return ends
 
 
 def settle(grey: Image.Image) -> Image.Image:

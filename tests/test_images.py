@@ -62,7 +62,7 @@ def stroke(
 
 def extent(array: np.ndarray) -> tuple[float, float, float, float]:
     box = ink_box(array)
-    assert box is not None
+    assert not np.isnan(box).any()
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2, box[2] - box[0], box[3] - box[1]
 
 

@@ -159,7 +159,7 @@ def _read(config: FolderConfig, rows: table.Table) -> Loaded:
         )
     key = _hash([fingerprint, config.preprocessing, height, width, *_how()])
     image = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
-    some = rows.paths[:: -(-len(rows.paths) // 50)]
+    some = rows.paths[:: -(-len(rows.paths) // 12)]
     aspect = statistics.median(images.aspect(path) for path in some)
     return rows.files, rows.labels, rows.writers, image, aspect, fingerprint
 

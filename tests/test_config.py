@@ -75,7 +75,7 @@ def test_experiments_are_the_notebook(experiment: str, kind: type, epochs: int) 
         ("model.conv_dropout=1", "model.conv_dropout=1.0 must lie"),
         ("model.dense_dropout=-0.1", "model.dense_dropout=-0.1 must lie"),
         ("data.batch_size=0", "data.batch_size=0 must be"),
-        ("data.preprocessing=ink", "data.preprocessing=ink must be one of notebook"),
+        ("data.preprocessing=crop", "data.preprocessing=crop must be one of notebook, ink"),
         ("data=synthetic data.writers=0", "data.writers=0 must lie"),
         ("data=synthetic data.seed=-1", "data.seed=-1 must be"),
         ("split.test_size=1", "split.test_size=1.0 must lie"),

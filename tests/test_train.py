@@ -15,7 +15,7 @@ import hwr
 from hwr import synthetic
 from hwr.config import compose
 from hwr.errors import ConfigError, RunError
-from hwr.models.base import CharacterClassifier
+from hwr.models.base import CharacterClassifier, Seen
 from hwr.recorder import ProgressBar
 from hwr.train import train
 
@@ -263,3 +263,14 @@ def test_progress_bar(
     said = capsys.readouterr().err
     assert "epoch 2/2: 100%" in said
     assert "val/acc=" in said
+
+
+def test_an_epoch_is_kept_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwr.models.base.BLOCK", 40)  # ten rows of four classes
+    seen = Seen()
+    for sizes in ([3, 3, 3, 3, 3], [25, 1], [10, 10]):
+        batches = [(torch.rand(size, 4), torch.arange(size)) for size in sizes]
+        for logits, label in batches:
+            seen.add(logits, label)
+        for whole, parts in zip(seen.take(), zip(*batches, strict=True), strict=True):
+            assert torch.equal(whole, torch.cat(parts))

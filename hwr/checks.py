@@ -1,0 +1,145 @@
+"""What settings may be: ranges, and what contradicts what, a sentence each."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hwr.schema import (
+    MONITORS,
+    PREPROCESSINGS,
+    CNNConfig,
+    DataConfig,
+    EmnistConfig,
+    EvaluateConfig,
+    FoldConfig,
+    FolderConfig,
+    ForestConfig,
+    MLPConfig,
+    RunConfig,
+    StratifiedConfig,
+    SyntheticConfig,
+    TrainConfig,
+)
+
+MAX_PIXELS = 89_478_485
+"""From here on Pillow itself takes a picture for an attack on the memory."""
+
+
+def problems(config: Any) -> Iterator[str]:
+    """What is out of range or contradictory, a sentence each."""
+    if hasattr(config, "data"):
+        yield from _data_problems(config.data)
+    match config:
+        case TrainConfig():
+            yield from _split_problems(config)
+            yield from _training_problems(config)
+        case ForestConfig():
+            yield from _split_problems(config)
+            if config.n_estimators < 1:
+                yield f"n_estimators={config.n_estimators} must be at least 1"
+            if config.n_jobs < 1 and config.n_jobs != -1:
+                yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
+        case EvaluateConfig() if config.writers is not None:
+            if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", config.writers):
+                yield f"writers={config.writers} must be numbers and ranges, such as 1-44 or 3,7"
+
+
+def _data_problems(data: DataConfig) -> Iterator[str]:
+    if data.preprocessing not in PREPROCESSINGS:
+        yield f"data.preprocessing={data.preprocessing} must be one of {', '.join(PREPROCESSINGS)}"
+    for name in ("height", "width", "batch_size"):
+        if getattr(data, name) < 1:
+            yield f"data.{name}={getattr(data, name)} must be at least 1"
+    if isinstance(data, FolderConfig) and not 1 <= data.max_pixels <= MAX_PIXELS:
+        yield f"data.max_pixels={data.max_pixels} must lie between 1 and {MAX_PIXELS}"
+    if isinstance(data, EmnistConfig):
+        if data.variant not in ("byclass", "balanced"):
+            yield f"data.variant={data.variant} must be byclass or balanced"
+        if data.part not in ("train", "test", "all"):
+            yield f"data.part={data.part} must be train, test or all"
+    if isinstance(data, SyntheticConfig):
+        if not 1 <= data.writers <= 999:
+            yield f"data.writers={data.writers} must lie between 1 and 999"
+        if data.seed < 0:
+            yield f"data.seed={data.seed} must be at least 0"
+
+
+def _split_problems(config: RunConfig) -> Iterator[str]:
+    split = config.split
+    if not 0 <= config.seed < 2**32:
+        yield f"seed={config.seed} must lie between 0 and {2**32 - 1}"
+    if not 0 <= split.seed < 2**32:
+        yield f"split.seed={split.seed} must lie between 0 and {2**32 - 1}"
+    if isinstance(split, StratifiedConfig) and not 0 < split.test_size < 1:
+        yield f"split.test_size={split.test_size} must lie above 0 and below 1"
+    if isinstance(split, FoldConfig):
+        if split.folds < 2:
+            yield f"split.folds={split.folds} must be at least 2"
+        if not 0 <= split.fold < split.folds:
+            yield f"split.fold={split.fold} must lie between 0 and {split.folds - 1}"
+    if not 0 <= split.val_size < 1:
+        yield f"split.val_size={split.val_size} must lie between 0 and below 1"
+    if split.val_is_test and split.val_size > 0:
+        yield (
+            f"split.val_is_test=true leaves nothing to cut, but split.val_size={split.val_size}; "
+            "set one of them to false or 0"
+        )
+
+
+def _training_problems(config: TrainConfig) -> Iterator[str]:
+    model = config.model
+    if not (model.lr > 0 and math.isfinite(model.lr)):
+        yield f"model.lr={model.lr} must be above 0 and finite"
+    match model:
+        case MLPConfig() if model.hidden < 1:
+            yield f"model.hidden={model.hidden} must be at least 1"
+        case CNNConfig():
+            if config.data.height < 12 or config.data.width < 16:
+                yield (
+                    f"data.height={config.data.height} data.width={config.data.width} is too small "
+                    "for model=cnn, which takes 12 x 16 pixels or more"
+                )
+            if not 1 / 32 <= model.width <= 16:
+                yield f"model.width={model.width} must lie between 0.03125 and 16"
+            for name in ("conv_dropout", "dense_dropout"):
+                if not 0 <= getattr(model, name) < 1:
+                    yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"
+    if config.trainer.max_epochs < 1:
+        yield f"trainer.max_epochs={config.trainer.max_epochs} must be at least 1"
+    yield from _process_problems(config)
+    yield from _choice_problems(config)
+
+
+def _process_problems(config: TrainConfig) -> Iterator[str]:
+    trainer, batch_size = config.trainer, config.data.batch_size
+    for name in ("devices", "num_nodes"):
+        if getattr(trainer, name) < 1:
+            yield f"trainer.{name}={getattr(trainer, name)} must be at least 1"
+    if trainer.strategy not in ("auto", "ddp"):
+        yield f"trainer.strategy={trainer.strategy} must be auto or ddp"
+    processes = trainer.devices * trainer.num_nodes
+    if processes > 1 and batch_size % processes:
+        yield (
+            f"data.batch_size={batch_size} must be a multiple of the {processes} processes "
+            f"(trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes})"
+        )
+
+
+def _choice_problems(config: TrainConfig) -> Iterator[str]:
+    """What would choose an epoch, or the settings, by anything but validation pictures."""
+    split = config.split
+    chosen = (("monitor", config.monitor, "an epoch"), ("objective", config.objective, "settings"))
+    for key, figure, what in chosen:
+        if figure is None:
+            continue
+        if figure not in MONITORS:
+            why = "; by test pictures nothing is chosen" if figure.startswith("test/") else ""
+            yield f"{key}={figure} must be null or one of {', '.join(MONITORS)}{why}"
+        if split.val_is_test:
+            yield (
+                f"{key}={figure} would choose {what} by the test split (split.val_is_test=true); "
+                f"set {key}=null, or split.val_is_test=false split.val_size=0.1"
+            )
+        if split.val_size == 0:
+            yield f"{key}={figure} needs validation pictures, but split.val_size=0; set it to 0.1"

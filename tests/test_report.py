@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
+import hwr
 from hwr import figures, hparams, sheets, tensorboard, texts
 from hwr.alphabet import Alphabet
 from hwr.config import compose
@@ -107,12 +109,7 @@ def test_projector_files(three: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_features_are_what_the_last_layer_gets(model: str) -> None:
-    import torch
-
-    import hwr
-    from hwr.models.base import CharacterClassifier
-
-    network: CharacterClassifier = {"mlp": hwr.MLP, "cnn": hwr.CNN}[model](["a", "b"]).eval()
+    network = {"mlp": hwr.MLP, "cnn": hwr.CNN}[model](["a", "b"]).eval().network
     image = torch.rand(3, 1, 30, 40)
     last = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)][-1]
     assert torch.equal(last(network.features(image)), network(image))
@@ -130,7 +127,9 @@ def test_parts_are_switched_off(tmp_path: Path) -> None:
     train(compose([*SMALL, "model=mlp", *light]), tmp_path / "light")
     tags = events(tmp_path / "light").Tags()
     assert {"lr", "hp/test_acc"} <= set(tags["scalars"])
-    assert {"weights/layers.1.weight", "gradients/layers.3.bias"} <= set(tags["histograms"])
+    assert {"weights/network.hidden.1.weight", "gradients/network.head.bias"} <= set(
+        tags["histograms"]
+    )
     assert not (tmp_path / "light/projector").exists()
 
 

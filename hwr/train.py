@@ -212,7 +212,7 @@ def _finish(
     report.write(recorder.writer, done)
     if config.report.graph:
         image, _ = next(iter(data.test_dataloader()))
-        tensorboard.write_graph(recorder.writer, model, image[:1])
+        tensorboard.write_graph(recorder.writer, model.network, image[:1])
     recorder.writer.close()
     predictions = run.rows_of(characters, parts.test, test)
     return run.finish(folder, config, characters, parts, figures, predictions)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import skops.io
 from sklearn.ensemble import RandomForestClassifier
+from skops.io.exceptions import UntrustedTypesFoundException
 
 from hwr.errors import RunError
 from hwr.files import whole
@@ -28,6 +29,8 @@ def save(trees: RandomForestClassifier, card: dict[str, Any], file: Path) -> Non
 def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
     """A forest from its file, and its card; nothing in the file is executed.
 
+    skops loads named types only, but doesn't look into trees: that is done here.
+
     Raises:
         RunError: It is no such file, or holds types that a forest has no need of.
     """
@@ -35,21 +38,19 @@ def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
         with zipfile.ZipFile(file) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
                 raise RunError(f"{file} unpacks to more than {MOST_BYTES:,} bytes; not opened")
-        surprising = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
-    except RunError:
-        raise
-    except Exception as error:  # skops raises whatever a broken file leads to
-        raise RunError(f"{file} is no forest of hwr-forest") from error
-    if surprising:
-        raise RunError(f"{file} holds {', '.join(sorted(surprising))}, which no forest needs")
-    try:
         content = skops.io.load(file, trusted=list(TRUSTED))
         trees, card = content["trees"], json.loads(content["card"])
-        if _sound(trees, card):
-            return trees, card
-    except Exception as error:
+        sound = _sound(trees, card)
+    except RunError:
+        raise
+    except UntrustedTypesFoundException as error:
+        found = str(error).splitlines()[0]
+        raise RunError(f"{file} holds what no forest needs: {found}") from error
+    except Exception as error:  # skops raises whatever a broken file leads to
         raise RunError(f"{file} is no forest of hwr-forest") from error
-    raise RunError(f"{file}: forest and card don't fit")
+    if not sound:
+        raise RunError(f"{file}: forest and card don't fit")
+    return trees, card
 
 
 def _sound(trees: Any, card: dict[str, Any]) -> bool:

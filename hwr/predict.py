@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,8 @@ from hwr.pictures import each, open_picture
 BATCH = 256
 AHEAD = 8
 """Pictures that are prepared while others are waited for."""
+SMALL = 10_000
+"""Numbers in an array that is sooner prepared than handed to a thread."""
 Placing = Literal["auto", "as_is"]
 
 
@@ -165,8 +167,13 @@ class Recognizer:
             return
         waiting: deque[Future[NDArray[np.uint8] | DataError]] = deque()
         with ThreadPoolExecutor() as pool:
-            for picture in (picture for some in (first, rest) for picture in some):
-                waiting.append(pool.submit(one, picture))
+            for picture in chain(first, rest):
+                if isinstance(picture, np.ndarray) and picture.size <= SMALL:
+                    done: Future[NDArray[np.uint8] | DataError] = Future()
+                    done.set_result(one(picture))
+                    waiting.append(done)
+                else:
+                    waiting.append(pool.submit(one, picture))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:

@@ -1,12 +1,14 @@
 """hwr-forest writes the same run folder as hwr-train."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -75,3 +77,12 @@ def test_trees_that_lead_out_of_their_memory_are_refused(tmp_path: Path) -> None
     forestfile.save(other, card, tmp_path / "forest.skops")  # type: ignore[arg-type]
     with pytest.raises(RunError, match="forest and card don't fit"):
         load_forest(tmp_path / "forest.skops")
+
+
+def test_a_file_with_other_types_is_refused(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    planted = FunctionTransformer(os.system, kw_args={"command": f"touch {mark}"})
+    forestfile.save(planted, {}, tmp_path / "forest.skops")  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=r"holds what no forest needs: .*system"):
+        load_forest(tmp_path / "forest.skops")
+    assert not mark.exists()

@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.label_from_folder:
             right += found.character == _label(path, recognizer)
         if arguments.kind == "csv":
-            writer.writerow((path, found.character, f"{found.probability:.6f}"))
+            writer.writerow((path, found.character, f"{found.probability:.8f}"))
         elif arguments.kind == "json":
             print(json.dumps(_plain(path, found), ensure_ascii=False))
         else:
@@ -107,8 +107,8 @@ def _plain(path: Path, found: Prediction) -> dict[str, Any]:
     return {
         "file": str(path),
         "prediction": found.character,
-        "probability": round(found.probability, 6),
-        "top": {name: round(share, 6) for name, share in found.top},
+        "probability": round(found.probability, 8),
+        "top": {name: round(share, 8) for name, share in found.top},
     }
 
 

@@ -127,7 +127,7 @@ def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("file", "label", "prediction", "probability"))
-        table.writerows((*row[:3], f"{row[3]:.6f}") for row in predictions)
+        table.writerows((*row[:3], f"{row[3]:.8f}") for row in predictions)
 
 
 def rows_of(characters: Characters, rows: Indices, log_probability: Tensor) -> Iterable[Prediction]:

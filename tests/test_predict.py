@@ -230,7 +230,7 @@ def same_predictions(rows: list[list[str]], read: list[hwr.Prediction]) -> None:
     assert len(rows) > 100
     for row, found in zip(rows, read, strict=True):
         assert found.character == row[2]
-        assert found.probability == pytest.approx(float(row[3]), abs=1.5e-6)
+        assert found.probability == pytest.approx(float(row[3]), abs=1e-6)
 
 
 def test_the_ink_preprocessing_travels_with_the_weights(tmp_path: Path) -> None:

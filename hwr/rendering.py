@@ -68,7 +68,10 @@ def plot(rows: Sequence[Row], file: Path) -> None:
         half = 0.0 if row["acc_low"] is None else mean - 100 * row["acc_low"]
         colour = "tab:orange" if row["best"] else "tab:blue"
         axes.errorbar(mean, place, xerr=half or None, fmt="o", capsize=3, color=colour)
-    names = [f"{row['model']} {row['setting']}, {row['split']}, n={row['runs']}" for row in rows]
+    names = [f"{row['model']} {row['setting']}".removesuffix(" -") for row in rows]
+    names = [
+        f"{name}, {row['split']}, n={row['runs']}" for name, row in zip(names, rows, strict=True)
+    ]
     shown = [name.replace("$", r"\$") for name in names]
     axes.set_yticks(range(len(rows)), shown, fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)

@@ -15,6 +15,7 @@ from hwr.schema import (
     FoldConfig,
     FolderConfig,
     ForestConfig,
+    LockboxConfig,
     MLPConfig,
     RunConfig,
     StratifiedConfig,
@@ -40,9 +41,8 @@ def problems(config: Any) -> Iterator[str]:
                 yield f"n_estimators={config.n_estimators} must be at least 1"
             if config.n_jobs < 1 and config.n_jobs != -1:
                 yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
-        case EvaluateConfig() if config.writers is not None:
-            if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", config.writers):
-                yield f"writers={config.writers} must be numbers and ranges, such as 1-44 or 3,7"
+        case EvaluateConfig():
+            yield from _writer_problems("writers", config.writers)
 
 
 def _data_problems(data: DataConfig) -> Iterator[str]:
@@ -78,6 +78,9 @@ def _split_problems(config: RunConfig) -> Iterator[str]:
             yield f"split.folds={split.folds} must be at least 2"
         if not 0 <= split.fold < split.folds:
             yield f"split.fold={split.fold} must lie between 0 and {split.folds - 1}"
+    yield from _writer_problems("split.writers", split.writers)
+    if isinstance(split, LockboxConfig):
+        yield from _writer_problems("split.test_writers", split.test_writers)
     if not 0 <= split.val_size < 1:
         yield f"split.val_size={split.val_size} must lie between 0 and below 1"
     if split.val_is_test and split.val_size > 0:
@@ -85,6 +88,11 @@ def _split_problems(config: RunConfig) -> Iterator[str]:
             f"split.val_is_test=true leaves nothing to cut, but split.val_size={split.val_size}; "
             "set one of them to false or 0"
         )
+
+
+def _writer_problems(key: str, writers: str | None) -> Iterator[str]:
+    if writers is not None and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", writers):
+        yield f"{key}={writers} must be numbers and ranges, such as 1-44 or 3,7"
 
 
 def _training_problems(config: TrainConfig) -> Iterator[str]:

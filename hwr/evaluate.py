@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from hwr import checkpoint, data, images, metrics, run
 from hwr.alphabet import Alphabet
-from hwr.errors import DataError
 from hwr.files import whole
 from hwr.schema import EvaluateConfig
+from hwr.split import rows_by
 
 BATCH = 1024
 
@@ -49,7 +48,9 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     characters = data.load(dataclasses.replace(config.data, **as_trained))
     names = characters.alphabet.names
     label = alphabet.encode(names)[characters.label]
-    rows = _rows_of(config.writers, characters)
+    rows = np.arange(len(label))
+    if config.writers is not None:
+        rows = rows_by(config.writers, characters.writer, "writers")
     if saved.get("about", {}).get("data_fingerprint") == characters.fingerprint:
         print(
             "hwr-evaluate: this network was trained on pictures of this very set; "
@@ -86,19 +87,3 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         f"in data={config.data.name}\n{folder}"
     )
     return figures
-
-
-def _rows_of(writers: str | None, characters: data.Characters) -> NDArray[np.int64]:
-    """The rows that these writers wrote."""
-    if writers is None:
-        return np.arange(len(characters.label))
-    if characters.writer is None:
-        raise DataError("writers= needs to know who wrote each picture, and this data set doesn't")
-    wanted: set[int] = set()
-    for part in writers.split(","):
-        first, _, last = part.partition("-")
-        wanted |= set(range(int(first), int(last or first) + 1))
-    rows = np.flatnonzero(np.isin(characters.writer, list(wanted)))
-    if not len(rows):
-        raise DataError(f"no picture is by writers={writers}")
-    return rows

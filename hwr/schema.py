@@ -92,12 +92,14 @@ class SplitConfig:
         val_size: Share of the training pictures (of the training writers for `writer`) that is
             cut off for validation, 0 to below 1.
         val_is_test: Validate on the test split; nothing may then be chosen by validation.
+        writers: Only what these wrote takes part, such as `1-44` or `3,7`; None: everything.
     """
 
     name: str
     seed: int
     val_size: float
     val_is_test: bool
+    writers: str | None
 
 
 @dataclass
@@ -123,6 +125,13 @@ class KFoldConfig(FoldConfig):
 @dataclass
 class WriterConfig(FoldConfig):
     """Folds over the writers: nobody is on both sides."""
+
+
+@dataclass
+class LockboxConfig(SplitConfig):
+    """What `test_writers` wrote is tested, such as `45-55` or `3,7`."""
+
+    test_writers: str
 
 
 @dataclass
@@ -283,7 +292,10 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **{"evaluate": EvaluateConfig, "fetch": FetchConfig},
     },
     "data": {"folder": FolderConfig, "synthetic": SyntheticConfig, "emnist": EmnistConfig},
-    "split": {"stratified": StratifiedConfig, "kfold": KFoldConfig, "writer": WriterConfig},
+    "split": {
+        **{"stratified": StratifiedConfig, "kfold": KFoldConfig},
+        **{"writer": WriterConfig, "lockbox": LockboxConfig},
+    },
     "report": {"report": ReportConfig},
     "model": {"mlp": MLPConfig, "cnn": CNNConfig},
 }

@@ -7,7 +7,14 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from hwr.errors import DataError
-from hwr.schema import FoldConfig, KFoldConfig, SplitConfig, StratifiedConfig, WriterConfig
+from hwr.schema import (
+    FoldConfig,
+    KFoldConfig,
+    LockboxConfig,
+    SplitConfig,
+    StratifiedConfig,
+    WriterConfig,
+)
 
 Indices = NDArray[np.int64]
 
@@ -48,7 +55,12 @@ def split(
         DataError: The set has too few pictures of a class, or too few writers, or none; or a
             class is in the test part only.
     """
-    parts = _cut(config, label, writer, names)
+    if config.writers is None:
+        parts = _cut(config, label, writer, names)
+    else:
+        rows = rows_by(config.writers, writer, "split.writers")
+        cut = _cut(config, label[rows], None if writer is None else writer[rows], names)
+        parts = Split(rows[cut.train], rows[cut.val], rows[cut.test])
     for part, rows in (("test", parts.test), ("validation", parts.val)):
         if len(unseen := np.setdiff1d(label[rows], label[parts.train])):
             listed = ", ".join(repr(names[i]) for i in unseen[:5])
@@ -58,6 +70,29 @@ def split(
                 "choose another split.fold or split.seed, or split=stratified"
             )
     return parts
+
+
+def rows_by(writers: str, writer: NDArray[np.int64] | None, key: str) -> Indices:
+    """The rows of what some people wrote.
+
+    Args:
+        writers: Numbers and ranges, such as `1-44` or `3,7`.
+        writer: Who wrote each row, shape (N,); None where nobody knows.
+        key: The setting that names them.
+
+    Raises:
+        DataError: Nobody knows who wrote, or nothing is by them.
+    """
+    if writer is None:
+        raise DataError(f"{key}= needs to know who wrote each picture, and this data set doesn't")
+    wanted: set[int] = set()
+    for part in writers.split(","):
+        first, _, last = part.partition("-")
+        wanted |= set(range(int(first), int(last or first) + 1))
+    rows = np.flatnonzero(np.isin(writer, list(wanted)))
+    if not len(rows):
+        raise DataError(f"no picture is by {key}={writers}")
+    return rows
 
 
 def _cut(
@@ -76,13 +111,20 @@ def _cut(
             rest, test = list(folds.split(rows, label))[config.fold]
         case WriterConfig():
             rest, test = _by_writer(config, rows, writer)
+        case LockboxConfig():
+            test = rows_by(config.test_writers, writer, "split.test_writers")
+            rest = np.setdiff1d(rows, test)
+            if not len(rest):
+                raise DataError(
+                    f"split.test_writers={config.test_writers} leaves nobody to train on"
+                )
         case _:
             raise TypeError(f"no rule for {type(config).__name__}")
     if config.val_is_test:
         return Split(rest, test, test)
     if config.val_size == 0:
         return Split(rest, rest[:0], test)
-    if isinstance(config, WriterConfig) and writer is not None:
+    if isinstance(config, WriterConfig | LockboxConfig) and writer is not None:
         people = np.unique(writer[rest])
         count = max(1, round(config.val_size * len(people)))
         if count >= len(people):

@@ -8,7 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from hwr import data, synthetic, table
 from hwr.config import compose
-from hwr.errors import DataError
+from hwr.errors import ConfigError, DataError
 from hwr.split import Split, split
 
 NAMES = tuple(synthetic.CHARACTERS)
@@ -67,6 +67,34 @@ def test_no_writer_on_two_sides(fold: int) -> None:
     people = [set(WRITER[rows]) for rows in (parts.train, parts.val, parts.test)]
     assert all(people)
     assert sum(map(len, people)) == len(set.union(*people)) == 10
+
+
+def test_a_lockbox_is_tested_and_nothing_else_sees_it() -> None:
+    parts = cut("split=lockbox", "split.test_writers=2-3\\,10", "split.val_size=0.2")
+    assert together(parts) == list(range(len(LABEL)))
+    assert set(WRITER[parts.test]) == {2, 3, 10}
+    assert not set(WRITER[parts.val]) & set(WRITER[parts.train])
+    with pytest.raises(DataError, match=r"no picture is by split\.test_writers=45-55"):
+        cut("split=lockbox")
+    with pytest.raises(DataError, match=r"split\.test_writers=1-10 leaves nobody"):
+        cut("split=lockbox", "split.test_writers=1-10")
+    with pytest.raises(ConfigError, match=r"split\.test_writers=a must be numbers"):
+        cut("split=lockbox", "split.test_writers=a")
+
+
+@pytest.mark.parametrize("kind", ["stratified", "kfold", "writer"])
+def test_only_what_some_writers_wrote_takes_part(kind: str) -> None:
+    parts = cut(f"split={kind}", "split.writers=1-7", "split.val_size=0.2")
+    assert together(parts) == np.flatnonzero(WRITER <= 7).tolist()
+    alone = split(
+        compose([f"split={kind}", "split.val_size=0.2"]).split,
+        LABEL[WRITER <= 7],
+        WRITER[WRITER <= 7],
+        NAMES,
+    )
+    assert np.array_equal(parts.test, np.flatnonzero(WRITER <= 7)[alone.test])
+    with pytest.raises(DataError, match=r"split\.writers= needs to know who wrote"):
+        cut(f"split={kind}", "split.writers=1-7", writer=None)
 
 
 def test_what_cannot_be_cut() -> None:

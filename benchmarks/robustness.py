@@ -1,6 +1,8 @@
-"""How well a run reads its test pictures after what happens to pictures, as they come and settled.
+"""How well runs read their test pictures after what happens to pictures, as they come and settled.
 
-python benchmarks/robustness.py RUN   (a run on pictures of black on white)
+python benchmarks/robustness.py RUN...   (runs on pictures of black on white; several are pooled)
+
+How a picture is settled was chosen with --set on folds of the training pictures; docs/reading.md.
 """
 
 import argparse
@@ -15,7 +17,9 @@ from PIL import Image, ImageOps
 from scipy.ndimage import distance_transform_edt
 
 import hwr
+from hwr import frame, paper
 
+MODULES = {"frame": frame, "paper": paper}
 Change = Callable[[Image.Image], Image.Image]
 
 
@@ -91,25 +95,41 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def main() -> None:
-    """Measure and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE", help="as named")
-    arguments = parser.parse_args()
-    run, wanted = arguments.run, arguments.only or CHANGES
+def read(run: Path, change: Change, every: int, frames: tuple[str, ...]) -> np.ndarray:
+    """Which test pictures of a run are read rightly, a row for each of the frames."""
     recognizer = hwr.load(run)
     root = Path(json.loads((run / "metrics.json").read_text())["config"]["data"]["root"])
     rows = [line.split(",") for line in (run / "predictions.csv").read_text().splitlines()[1:]]
-    pictures = [Image.open(root / row[0]).convert("L") for row in rows]
+    rows = rows[::every]
     label = np.array([row[1] for row in rows])
-    print(f"| {len(rows)} test pictures | as_is | auto |\n|---|---|---|")
-    for name in wanted:
-        change, shares = CHANGES[name], []
-        for frame in ("as_is", "auto"):
-            read = recognizer.predict(map(change, pictures), 1, frame)
-            shares.append(np.mean([found.character for found in read] == label))
-        print(f"| {name} | {shares[0]:.1%} | {shares[1]:.1%} |", flush=True)
+    pictures = [Image.open(root / row[0]).convert("L") for row in rows]
+    found = [recognizer.predict(map(change, pictures), 1, frame) for frame in frames]
+    return np.array([[one.character for one in read] == label for read in found])
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE", help="as named")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of each N pictures one")
+    parser.add_argument("--set", nargs="+", default=[], metavar="paper.BLACK=40", dest="constants")
+    arguments = parser.parse_args()
+    for constant in arguments.constants:
+        place, value = constant.split("=")
+        module, name = place.split(".")
+        assert hasattr(MODULES[module], name), place
+        setattr(MODULES[module], name, float(value))
+    frames = ("auto",) if arguments.constants else ("as_is", "auto")
+    title = " ".join(arguments.constants)
+    for number, name in enumerate(arguments.only or CHANGES):
+        parts = [read(run, CHANGES[name], arguments.every, frames) for run in arguments.runs]
+        right = np.concatenate(parts, axis=1)
+        if not number:
+            print(f"| {right.shape[1]} test pictures {title} | {' | '.join(frames)} |")
+            print(f"|{'---|' * (1 + len(frames))}")
+        shares = " | ".join(f"{share:.1%}" for share in right.mean(1))
+        print(f"| {name} | {shares} |", flush=True)
 
 
 if __name__ == "__main__":

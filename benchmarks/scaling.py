@@ -34,8 +34,8 @@ def fit(model: str, count: int) -> float:
     import torch
     from pytorch_lightning import Callback, Trainer
 
+    from hwr.batches import Batches
     from hwr.config import compose
-    from hwr.datamodule import Batches
     from hwr.train import build
 
     class Clock(Callback):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hwr.forestfile import load_forest as load_forest
     from hwr.loading import load as load
     from hwr.models.cnn import CNN as CNN
+    from hwr.models.glyphnet import GlyphNet as GlyphNet
     from hwr.models.mlp import MLP as MLP
     from hwr.predict import Prediction as Prediction
     from hwr.predict import Recognizer as Recognizer
@@ -21,6 +22,7 @@ _HOMES = {
     "Alphabet": "hwr.alphabet",
     "CNN": "hwr.models.cnn",
     "CharacterData": "hwr.datamodule",
+    "GlyphNet": "hwr.models.glyphnet",
     "MLP": "hwr.models.mlp",
     "Prediction": "hwr.predict",
     "Recognizer": "hwr.predict",

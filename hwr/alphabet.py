@@ -10,6 +10,8 @@ from hwr.errors import DataError
 
 LOOKALIKES = ("0Oo", "1Iil", "2Zz", "5Ss", "9gq", "Cc", "Kk", "Pp", "Uu", "Vv", "Ww", "Xx", "Yy")
 """Characters whose form alone hardly tells them apart; size and place may."""
+MERGED = frozenset("cijklmopsuvwxyz")
+"""Letters whose cases EMNIST ByMerge takes for one (G. Cohen, 2017)."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class Alphabet:
     def lookalike(self) -> NDArray[np.int64]:
         """For each class the first class that can hardly be told from it by form, shape (C,)."""
         group = {name: letters for letters in LOOKALIKES for name in letters}
-        first: dict[str, int] = {}
-        return np.array([first.setdefault(group.get(n, n), i) for i, n in enumerate(self.names)])
+        return self._first(group.get(name, name) for name in self.names)
 
     def groups(self) -> dict[str, NDArray[np.bool_]]:
         """Which classes are single `digits`, `upper` and `lower` letters, each shape (C,).
@@ -62,5 +63,13 @@ class Alphabet:
 
     def fold(self) -> NDArray[np.int64]:
         """For each class the first class that differs from it in case only, shape (C,)."""
+        return self._first(name.casefold() for name in self.names)
+
+    def bymerge(self) -> NDArray[np.int64]:
+        """Likewise, of the letters only whose cases EMNIST ByMerge joins: 62 become 47."""
+        return self._first(n.lower() if n.lower() in MERGED else n for n in self.names)
+
+    def _first(self, keys: Iterable[str]) -> NDArray[np.int64]:
+        """For each class the first one with the same key."""
         first: dict[str, int] = {}
-        return np.array([first.setdefault(name.casefold(), i) for i, name in enumerate(self.names)])
+        return np.array([first.setdefault(key, index) for index, key in enumerate(keys)])

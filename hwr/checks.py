@@ -15,6 +15,7 @@ from hwr.schema import (
     FoldConfig,
     FolderConfig,
     ForestConfig,
+    GlyphNetConfig,
     LockboxConfig,
     MLPConfig,
     RunConfig,
@@ -43,6 +44,8 @@ def problems(config: Any) -> Iterator[str]:
                 yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
         case EvaluateConfig():
             yield from _writer_problems("writers", config.writers)
+            if config.context not in (None, "writer"):
+                yield f"context={config.context} must be null or writer"
 
 
 def _data_problems(data: DataConfig) -> Iterator[str]:
@@ -113,10 +116,34 @@ def _training_problems(config: TrainConfig) -> Iterator[str]:
             for name in ("conv_dropout", "dense_dropout"):
                 if not 0 <= getattr(model, name) < 1:
                     yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"
+        case GlyphNetConfig():
+            yield from _glyphnet_problems(model, config.data)
+    most = {"rotate": 180.0, "pen": 1.0, "drawn": 999, "drawn_share": 10}
+    for name, value in vars(config.augment).items():
+        if name != "name" and not 0 <= value <= most.get(name, 0.99):
+            yield f"augment.{name}={value} must lie between 0 and {most.get(name, 0.99):g}"
+    if not config.augment.drawn_share:
+        yield "augment.drawn_share=0 must be above 0; without drawn pictures: augment.drawn=0"
     if config.trainer.max_epochs < 1:
         yield f"trainer.max_epochs={config.trainer.max_epochs} must be at least 1"
     yield from _process_problems(config)
     yield from _choice_problems(config)
+
+
+def _glyphnet_problems(model: GlyphNetConfig, data: DataConfig) -> Iterator[str]:
+    if data.height < 16:
+        yield f"data.height={data.height} is too small for model=glyphnet, which takes 16 or more"
+    if not 1 / 8 <= model.width <= 8:
+        yield f"model.width={model.width} must lie between 0.125 and 8"
+    for name in ("dropout", "label_smoothing"):
+        if not 0 <= getattr(model, name) < 1:
+            yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"
+    if not (model.weight_decay >= 0 and math.isfinite(model.weight_decay)):
+        yield f"model.weight_decay={model.weight_decay} must be at least 0 and finite"
+    if not 0 <= model.views <= 4:
+        yield f"model.views={model.views} must lie between 0 and 4"
+    if not 0.05 <= model.temperature <= 20:
+        yield f"model.temperature={model.temperature} must lie between 0.05 and 20"
 
 
 def _process_problems(config: TrainConfig) -> Iterator[str]:

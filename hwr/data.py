@@ -79,7 +79,7 @@ def load(config: DataConfig) -> Characters:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The data set that was loaded last: the jobs of a multirun share it.
+    """A data set that was loaded: the jobs of a multirun share it.
 
     Attributes:
         key: The settings that it depends on.
@@ -93,15 +93,17 @@ class _Kept:
 
 
 _kept: list[_Kept] = []
+"""The two last ones: a real set, and what the pen adds to it."""
 
 
 def _once(config: FolderConfig | SyntheticConfig) -> Loaded:
     """The data set, from memory if it is there and none of its files was touched since."""
     apart = ("name", "batch_size", "cache")
     key = [(type(config), name, value) for name, value in vars(config).items() if name not in apart]
-    if _kept and _kept[0].key == key and _stamps(_kept[0].stamps) == _kept[0].stamps:
-        return _kept[0].loaded
-    _kept.clear()  # before the next one takes its place in memory
+    for kept in _kept:
+        if kept.key == key and _stamps(kept.stamps) == kept.stamps:
+            return kept.loaded
+    del _kept[:-1]  # before the next one takes its place in memory
     stamps = {}
     if isinstance(config, FolderConfig):
         rows = table.read(config)

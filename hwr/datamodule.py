@@ -1,75 +1,22 @@
-"""The LightningDataModule: batches cut by index from tensors that stay in memory."""
+"""The LightningDataModule: the pictures of a set, split, as batches from memory."""
 
-from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from hwr import data
+from hwr import augment, data
 from hwr.alphabet import Alphabet
+from hwr.batches import Batch, Batches
 from hwr.data import Characters
-from hwr.schema import DataConfig, SplitConfig
+from hwr.errors import DataError
+from hwr.schema import AugmentConfig, DataConfig, SplitConfig, SyntheticConfig
 from hwr.split import Indices, Split, split
 
-Batch = tuple[Tensor, Tensor]
 EVALUATION_BATCH = 1024
-
-
-class Batches:
-    """Batches of `image` (B, 1, H, W) from 0 to 1 and `label` (B,), cut from tensors by index.
-
-    Args:
-        image: Grey values from 0 to 255, shape (N, 1, H, W).
-        label: Shape (N,).
-        batch_size: B; the last batch may be smaller.
-        seed: Shuffles anew every epoch, the same for the same seed and epoch; None: in order.
-        rank: The process that takes these, from 0.
-        ranks: Processes that share every batch, each a stride of it; `batch_size` is a multiple
-            of them. In training all get the same number of pictures, so up to `ranks - 1` at the
-            end of an epoch, others each time, are left out; in order, none is.
-    """
-
-    def __init__(
-        self,
-        image: Tensor,
-        label: Tensor,
-        batch_size: int,
-        seed: int | None = None,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.image, self.label, self.batch_size, self.seed = image, label, batch_size, seed
-        self.rank, self.ranks = rank, ranks
-        self.count = len(label) if seed is None else len(label) // ranks * ranks
-        self.epoch = 0
-
-    batch_sampler = None  # Lightning looks for one wherever there is a sampler
-
-    @property
-    def sampler(self) -> "Batches":
-        """Where Lightning announces the epoch."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """The order of this epoch is drawn next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self.seed is None:
-            for start in range(0, self.count, self.batch_size):
-                rows = slice(start + self.rank, start + self.batch_size, self.ranks)
-                yield self.image[rows] / 255, self.label[rows]
-            return
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.label))
-        for start in range(0, self.count, self.batch_size):
-            batch = order[start : min(start + self.batch_size, self.count)]
-            index = torch.from_numpy(batch[self.rank :: self.ranks])
-            yield self.image[index] / 255, self.label[index]
 
 
 class CharacterData(LightningDataModule):
@@ -79,11 +26,22 @@ class CharacterData(LightningDataModule):
         data: Which set, how prepared, and the batch size.
         split: How it is cut.
         seed: Order of the training batches.
+        augment: How training pictures are changed at random; None: not at all.
+        grouped: Training batches come in groups of one hand (each picture is a group of its own
+            where nobody knows who wrote), and say which.
     """
 
-    def __init__(self, data: DataConfig, split: SplitConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        split: SplitConfig,
+        seed: int = 0,
+        augment: AugmentConfig | None = None,
+        grouped: bool = False,
+    ) -> None:
         super().__init__()
         self.config, self.split_config, self.seed = data, split, seed
+        self.augment, self.grouped = augment, grouped
         self._loaded: tuple[Characters, Split, Tensor, Tensor] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -127,7 +85,39 @@ class CharacterData(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Shuffled training batches, or what this process takes of each."""
-        return self._batches(self.parts.train, self.config.batch_size, self.seed, *self._share())
+        rows, (_, _, image, label) = self.parts.train, self.loaded
+        known = self.characters.writer
+        writer = np.arange(len(rows)) if known is None else known[rows]
+        index = torch.from_numpy(rows)
+        image, label, count, share = image[index], label[index], 0, 1.0
+        if self.augment is not None and self.augment.drawn:
+            more, classes, people = self._drawn(self.augment.drawn)
+            count, share = len(classes), self.augment.drawn_share
+            image, label = torch.cat([image, more]), torch.cat([label, classes])
+            writer = np.concatenate([writer, writer.max() + people])
+        groups = writer if self.grouped else None
+        batch_size, ranks = self.config.batch_size, self._share()
+        return Batches(image, label, batch_size, self.seed, *ranks, groups, count, share)
+
+    def _drawn(self, writers: int) -> tuple[Tensor, Tensor, Indices]:
+        """Images, labels and writers of what the built-in pen adds to the training pictures."""
+        shared = {field.name: getattr(self.config, field.name) for field in fields(DataConfig)}
+        drawn = data.load(SyntheticConfig(**shared, writers=writers, seed=0))
+        assert drawn.writer is not None
+        index = {name: number for number, name in enumerate(self.alphabet.names)}
+        label = np.array([index.get(name, -1) for name in drawn.alphabet.names])[drawn.label]
+        rows = np.flatnonzero(label >= 0)
+        if not len(rows):
+            raise DataError("augment.drawn: the built-in pen draws none of this set's classes")
+        image = torch.from_numpy(drawn.image[rows])[:, None]
+        return image, torch.from_numpy(label[rows]), drawn.writer[rows]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Change training pictures on the device that they are on."""
+        if self.augment is None or self.trainer is None or not self.trainer.training:
+            return batch
+        image, label, *group = batch
+        return augment.augment(image, self.augment, *group), label, *group
 
     def val_dataloader(self) -> Batches | list[Batches]:
         """Validation batches, or what this process takes; none without a validation part."""
@@ -149,8 +139,8 @@ class CharacterData(LightningDataModule):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def _batches(
-        self, rows: Indices, batch_size: int, seed: int | None = None, *share: int
+        self, rows: Indices, batch_size: int, seed: int | None = None, *more: Any
     ) -> Batches:
         _, _, image, label = self.loaded
         index = torch.from_numpy(rows)
-        return Batches(image[index], label[index], batch_size, seed, *share)
+        return Batches(image[index], label[index], batch_size, seed, *more)

@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hwr import checkpoint, data, images, metrics, run
+from hwr import checkpoint, data, images, metrics, run, together
 from hwr.alphabet import Alphabet
+from hwr.errors import DataError
 from hwr.files import whole
+from hwr.networks.base import Network
+from hwr.networks.glyphnet import GlyphNetwork
 from hwr.schema import EvaluateConfig
-from hwr.split import rows_by
+from hwr.split import Indices, rows_by
 
 BATCH = 1024
 
@@ -31,11 +34,12 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     Returns:
         What stands in `evaluation.json`: the figures of `metrics.evaluate`, and `acc_low` and
         `acc_high`, a 95 % interval of the accuracy from 2,000 bootstraps over the writers (over
-        the pictures where these are unknown).
+        the pictures where these are unknown). With `context=writer` all of a writer's pictures are
+        read together, and the figures of `together.figures` are added.
 
     Raises:
         DataError: The data set is missing or broken, has classes that the network doesn't know,
-            or nothing of the writers asked for.
+            or nothing of the writers asked for, or doesn't allow for a context.
         RunError: There is no checkpoint.
     """
     path = checkpoint.find(Path(config.ckpt).expanduser())
@@ -58,9 +62,16 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
             file=sys.stderr,
         )
     image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
+    more: dict[str, float] = {}
     with torch.inference_mode():
-        starts = range(0, len(image), BATCH)
-        logits = torch.cat([model(image[start : start + BATCH]) for start in starts])
+        if config.context is None:
+            starts = range(0, len(image), BATCH)
+            logits = torch.cat([model(image[start : start + BATCH]) for start in starts])
+        else:
+            network, writer = _in_context(model, characters)
+            seen = together.look(network, image)
+            logits = network.relate(*seen, torch.from_numpy(writer[rows]))
+            more = together.figures(network, seen, label[rows], writer[rows], alphabet)
     scores = functional.log_softmax(logits, dim=1)
     right = (scores.argmax(1).numpy() == label[rows]).astype(float)
     groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
@@ -70,10 +81,12 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         "data": config.data.name,
         "data_fingerprint": characters.fingerprint,
         "writers": config.writers,
+        "context": config.context,
         "pictures": len(rows),
         **metrics.evaluate(scores, torch.from_numpy(label[rows]), alphabet),
         "acc_low": low,
         "acc_high": high,
+        **more,
         "config": run.plain(config),
     }
     read = dataclasses.replace(characters, label=label, alphabet=alphabet)
@@ -82,8 +95,19 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     with whole(folder / "evaluation.json") as beside:
         beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     who = f" of writers {config.writers}" if config.writers else ""
+    who += ", each writer's read together," if config.context else ""
     print(
         f"accuracy {figures['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} pictures{who} "
         f"in data={config.data.name}\n{folder}"
     )
     return figures
+
+
+def _in_context(model: Network, characters: data.Characters) -> tuple[GlyphNetwork, Indices]:
+    """The network, and who wrote each picture, if both allow to read with the writer in view."""
+    if not isinstance(model, GlyphNetwork):
+        kind = type(model).__name__
+        raise DataError(f"context=writer needs a checkpoint of model=glyphnet, not of {kind}")
+    if characters.writer is None:
+        raise DataError("context=writer needs to know who wrote, and this data set doesn't")
+    return model, characters.writer

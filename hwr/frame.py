@@ -19,6 +19,12 @@ CHUNK, ENOUGH = 1000, 20_000
 """Arrays that are measured at a time, and at most."""
 FRAMED = 600
 """Height of a sheet on which ink was scaled."""
+FOREIGN = 1.1
+"""So many times larger than the usual sizes, or smaller, ink is scaled."""
+THICK, THIN = 1.1, 1.0
+"""Times the usual: from here on lines are thinned, or thickened."""
+BLURRED = 2
+"""Times the array's size: lines of smaller pictures are blurred, not thin."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +141,13 @@ def fit(
         look = partial(images.notebook, height=height, width=width)
         grey = into_frame(grey, usual, look)
     array = look(grey)
-    # Lines of pictures that are hardly larger than the array are blurred, not thin.
-    if min(original.height / height, original.width / width) < 2:
+    if min(original.height / height, original.width / width) < BLURRED:
         return array
     return _with_usual_pen(grey, array, usual, look)
 
 
 def _usual_size(spread: float, usual: Frame) -> bool:
-    return 0.9 * usual.spread[0] <= spread <= 1.1 * usual.spread[2]
+    return usual.spread[0] / FOREIGN <= spread <= FOREIGN * usual.spread[2]
 
 
 def into_frame(
@@ -196,9 +201,9 @@ def _with_usual_pen(
 ) -> NDArray[np.uint8]:
     """The array, or that of thicker or thinner lines where they are not as any usual ones."""
     found = moments(array, usual.aspect)
-    if not (found[3] < usual.weight[0] or found[4] > 1.1 * usual.pen[1]):
+    thin = found[3] < THIN * usual.weight[0]
+    if not (thin or found[4] > THICK * usual.pen[1]):
         return array
-    thin = found[3] < usual.weight[0]
 
     def apart(found: NDArray[np.float64]) -> float:
         return float(abs(found[3] - usual.weight[1] if thin else found[4] - usual.pen[0]))

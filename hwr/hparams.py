@@ -17,6 +17,7 @@ from hwr.schema import (
     TrainConfig,
 )
 
+OTHERS = ("augment", "batch_size", "monitor", "n_estimators")
 FIRST = ("data", "epochs", "lr", "model", "seed")
 """Columns that are shown at once; the others wait to be ticked."""
 
@@ -33,7 +34,7 @@ def settings(config: RunConfig, figures: Mapping[str, Any]) -> dict[str, str | f
     match config:
         case TrainConfig():
             own = {**vars(config.model), "monitor": config.monitor}
-            own["batch_size"] = config.data.batch_size
+            own |= {"batch_size": config.data.batch_size, "augment": config.augment.name}
         case ForestConfig():
             own = {"n_estimators": config.n_estimators}
     networks = {field.name for kind in SCHEMAS["model"].values() for field in fields(kind)}
@@ -50,7 +51,7 @@ def settings(config: RunConfig, figures: Mapping[str, Any]) -> dict[str, str | f
         "fold": text(split.fold if isinstance(split, FoldConfig) else None),
         "val_size": split.val_size,
         **{name: text(own.get(name)) for name in sorted(networks - {"name"})},
-        **{name: text(own.get(name)) for name in ("batch_size", "monitor", "n_estimators")},
+        **{name: text(own.get(name)) for name in OTHERS},
     }
 
 

@@ -1,5 +1,6 @@
 """load(path) -> Recognizer: from whatever a run has left; nothing in a file is executed."""
 
+import dataclasses
 import json
 import math
 import os
@@ -129,8 +130,15 @@ def _from_checkpoint(path: Path, device: str) -> Recognizer:
             found = model(torch.from_numpy(image).to(device)).softmax(1)
         return np.asarray(found.cpu())
 
+    def together(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            seen = model.look(model.viewed(torch.from_numpy(image).to(device)))  # type: ignore[operator]
+            found = model.relate(*seen, torch.zeros(len(image), device=device))  # type: ignore[operator]
+        return np.asarray(found.softmax(1).cpu())
+
     told = {"frame": saved.get("frame"), "about": saved.get("about", {})}
-    return _recognizer(path, {**saved["hyper_parameters"], **told}, model, scores)
+    made = _recognizer(path, {**saved["hyper_parameters"], **told}, model, scores)
+    return dataclasses.replace(made, _together=together if hasattr(model, "relate") else None)
 
 
 def _from_forest(path: Path) -> Recognizer:

@@ -15,6 +15,7 @@ from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
     MulticlassAveragePrecision,
+    MulticlassCalibrationError,
     MulticlassConfusionMatrix,
 )
 
@@ -70,15 +71,21 @@ class GroupAccuracy(Metric):
 def accuracies(alphabet: Alphabet) -> MetricCollection:
     """Accuracies by name, updated with scores (N, C) and labels (N,).
 
-    `acc`; and where they mean something: `acc_nocase`, with case folded; `acc_lookalike`, with
-    characters that look alike taken for one; `acc_digits`, `acc_upper`, `acc_lower`, among the
+    `acc`; and where they mean something: `acc_nocase`, with case folded; `acc_bymerge`, with the
+    letters' cases joined that EMNIST ByMerge joins; `acc_lookalike`, with characters that look
+    alike taken for one; `acc_digits`, `acc_upper`, `acc_lower`, among the
     pictures of these classes; `top3`, the true class among the first three.
     """
     classes = len(alphabet)
     found: dict[str, Metric | MetricCollection] = {
         "acc": MulticlassAccuracy(classes, average="micro", validate_args=False)
     }
-    for name, fold in (("nocase", alphabet.fold()), ("lookalike", alphabet.lookalike())):
+    folds = {
+        "nocase": alphabet.fold(),
+        "bymerge": alphabet.bymerge(),
+        "lookalike": alphabet.lookalike(),
+    }
+    for name, fold in folds.items():
         if len(np.unique(fold)) < classes:
             found[f"acc_{name}"] = FoldedAccuracy(fold, validate_args=False)
     for name, mask in alphabet.groups().items():
@@ -102,8 +109,9 @@ def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict
         alphabet: The C classes.
 
     Returns:
-        `loss` (mean negative log-likelihood, in nats), the accuracies, and the macro means over
-        the classes that occur of `auroc` (one against the rest) and `ap` (average precision).
+        `loss` (mean negative log-likelihood, in nats), the accuracies, `ece` (expected calibration
+        error over 15 bins of equal width), and the macro means over the classes that occur of
+        `auroc` (one against the rest) and `ap` (average precision).
         The accuracy of a group of classes that does not occur is left out.
     """
     classes = len(alphabet)
@@ -116,6 +124,7 @@ def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict
     figures = {
         "loss": functional.nll_loss(log_probability, label),
         **known(accuracies(alphabet)(log_probability, label)),
+        "ece": MulticlassCalibrationError(classes, n_bins=15)(probability, label),
         "auroc": auroc.mean(),
         "ap": precision.mean(),
     }

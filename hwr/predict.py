@@ -69,6 +69,7 @@ class Recognizer:
     frame: Frame | None
     about: dict[str, Any]
     _scores: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    _together: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -95,30 +96,45 @@ class Recognizer:
                 return fit(grey, self.frame, self.preprocessing, *self.size)
         return images.PREPARE[self.preprocessing](grey, *self.size)
 
-    def probabilities(self, pictures: Any, frame: Placing = "auto") -> NDArray[np.float32]:
+    def probabilities(
+        self, pictures: Any, frame: Placing = "auto", writer: Any = None
+    ) -> NDArray[np.float32]:
         """Probability of each class for each picture, shape (N, C).
 
+        Args:
+            pictures: One picture or many.
+            frame: As for `prepare`.
+            writer: As for `predict`.
+
         Raises:
-            DataError: A picture is none; the message says which.
+            DataError: A picture is none; the message says which. Or the model reads pictures singly
+                only, or there are not as many writers as pictures.
         """
-        found = list(self._batches(pictures, frame))
+        found = list(self._batches(pictures, frame, writer))
         return np.concatenate(found) if found else np.empty((0, len(self.alphabet)), np.float32)
 
-    def predict(self, pictures: Any, top: int = 3, frame: Placing = "auto") -> list[Prediction]:
+    def predict(
+        self, pictures: Any, top: int = 3, frame: Placing = "auto", writer: Any = None
+    ) -> list[Prediction]:
         """What each picture is read as, in order.
 
         Args:
             pictures: One picture or many.
             top: How many of the most probable classes a prediction names, at least 1.
             frame: As for `prepare`.
+            writer: Who wrote: one name or number for all pictures, or a sequence of one for each.
+                Pictures by one hand are then read in view of each other: its size and place tell
+                what is small and what is large. All are held in memory. None: each is read alone.
 
         Raises:
-            DataError: A picture is none; the message says which.
+            DataError: As for `probabilities`, or `top` is no such number.
         """
         if not isinstance(top, int) or top < 1:
             raise DataError(f"top={top!r} must be a whole number of at least 1")
         return [
-            row for batch in self._batches(pictures, frame) for row in self.predictions(batch, top)
+            row
+            for batch in self._batches(pictures, frame, writer)
+            for row in self.predictions(batch, top)
         ]
 
     def read(self, picture: Any, frame: Placing = "auto") -> str:
@@ -142,6 +158,30 @@ class Recognizer:
     def scores(self, arrays: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities (N, C) of prepared arrays (N, H, W)."""
         return self._scores(images.scale(arrays)[:, None])
+
+    def scores_together(
+        self, arrays: NDArray[np.uint8], group: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Probabilities (N, C) of prepared arrays (N, H, W), each in view of those of its group.
+
+        Args:
+            arrays: Shape (N, H, W).
+            group: Shape (N,); of more than 256 equal ones, 256 are read together at a time.
+
+        Raises:
+            DataError: The model reads pictures singly only.
+        """
+        if self._together is None:
+            kind = type(self.model).__name__
+            raise DataError(
+                f"writer= needs a checkpoint of model=glyphnet; {kind} reads pictures one by one"
+            )
+        found = np.empty((len(arrays), len(self.alphabet)), np.float32)
+        for one in np.unique(group):
+            rows = np.flatnonzero(group == one)
+            for part in np.array_split(rows, -(-len(rows) // BATCH)):
+                found[part] = self._together(images.scale(arrays[part])[:, None])
+        return found
 
     def prepared(
         self, pictures: Iterable[Any], frame: Placing = "auto"
@@ -179,10 +219,32 @@ class Recognizer:
             while waiting:
                 yield waiting.popleft().result()
 
-    def _batches(self, pictures: Any, frame: Placing) -> Iterator[NDArray[np.float32]]:
-        arrays = enumerate(self.prepared(each(pictures), frame))
-        while batch := list(islice(arrays, BATCH)):
-            for number, array in batch:
-                if isinstance(array, DataError):
-                    raise DataError(f"picture {number}: {array}") from array
-            yield self.scores(np.stack([array for _, array in batch]))  # type: ignore[misc]
+    def _batches(
+        self, pictures: Any, frame: Placing, writer: Any = None
+    ) -> Iterator[NDArray[np.float32]]:
+        arrays = self._arrays(pictures, frame)
+        if writer is None:
+            while batch := list(islice(arrays, BATCH)):
+                yield self.scores(np.stack(batch))
+        elif every := list(arrays):
+            yield self.scores_together(np.stack(every), groups_of(writer, len(every)))
+
+    def _arrays(self, pictures: Any, frame: Placing) -> Iterator[NDArray[np.uint8]]:
+        for number, array in enumerate(self.prepared(each(pictures), frame)):
+            if isinstance(array, DataError):
+                raise DataError(f"picture {number}: {array}") from array
+            yield array
+
+
+def groups_of(writer: Any, count: int) -> NDArray[np.int64]:
+    """A number for the writer of each of so many pictures, from one name or one for each.
+
+    Raises:
+        DataError: There are not as many as pictures.
+    """
+    if isinstance(writer, str | bytes) or not isinstance(writer, Iterable):
+        return np.zeros(count, np.int64)
+    names = [str(name) for name in writer]
+    if len(names) != count:
+        raise DataError(f"writer= names {len(names)} writers of {count} pictures; one for each")
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)

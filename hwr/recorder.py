@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hwr import sheets, tensorboard
-from hwr.datamodule import Batch
+from hwr.batches import Batch
 from hwr.files import whole
 from hwr.models.base import CharacterClassifier
 from hwr.schema import ReportConfig
@@ -136,7 +136,7 @@ class Recorder(Checkpoint):
         if self.report.images and not self._shown and trainer.is_global_zero:
             assert isinstance(pl_module, CharacterClassifier)
             self._shown = True
-            image, label = (part.detach().cpu() for part in batch)
+            image, label = (part.detach().cpu() for part in batch[:2])
             grey = (image[:, 0].float().clamp(0, 1) * 255).round().byte().numpy()
             epoch = trainer.current_epoch + 1
             png = sheets.batch(grey, label.numpy(), pl_module.alphabet, epoch)

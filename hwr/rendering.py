@@ -29,7 +29,9 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
         for row in rows:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
         return text.getvalue()
-    lines = [[*HEADER, "case folded", "fit s", "parameters"], *map(_cells, rows)]
+    lines = [[*HEADER, "case folded", "with writer", "fit s", "parameters"], *map(_cells, rows)]
+    if all(row["acc_writer"] is None for row in rows):
+        lines = [[*line[:8], *line[9:]] for line in lines]
     if kind == "markdown":
         lines.insert(1, ["---"] * len(lines[0]))
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -47,6 +49,7 @@ def _cells(row: Row) -> list[str]:
         _percent(row["acc"]) + half,
         _percent(row["val_acc"]) + " *" * row["best"],
         _percent(row["acc_nocase"]),
+        _percent(row["acc_writer"]),
         "-" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
         "-" if row["parameters"] is None else f"{row['parameters']:,}",
     ]
@@ -57,25 +60,50 @@ def _percent(share: float | None) -> str:
 
 
 def plot(rows: Sequence[Row], file: Path) -> None:
-    """Draw the mean accuracies with their intervals as a PNG, the rows from top to bottom."""
+    """Draw the mean accuracies with their intervals as a PNG, the rows from top to bottom.
+
+    What is the same in all rows stands above them once.
+    """
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if row["acc"] is not None]
-    figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(10, 1.4 + 0.32 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         mean = 100 * row["acc"]
         half = 0.0 if row["acc_low"] is None else mean - 100 * row["acc_low"]
         colour = "tab:orange" if row["best"] else "tab:blue"
         axes.errorbar(mean, place, xerr=half or None, fmt="o", capsize=3, color=colour)
-    names = [f"{row['model']} {row['setting']}".removesuffix(" -") for row in rows]
-    names = [
-        f"{name}, {row['split']}, n={row['runs']}" for name, row in zip(names, rows, strict=True)
+        if row["val_acc"] is not None:
+            axes.plot(100 * row["val_acc"], place, "|", markersize=10, color="grey")
+    facts = [
+        (row["model"], row["data"], row["split"], f"n={row['runs']}", _short(row["setting"]))
+        for row in rows
     ]
-    shown = [name.replace("$", r"\$") for name in names]
-    axes.set_yticks(range(len(rows)), shown, fontsize=8)
+    told = [len(set(column)) > 1 for column in zip(*facts, strict=True)]
+    names = [
+        " ".join(fact for fact, differs in zip(row, told, strict=True) if differs) for row in facts
+    ]
+    shared = [fact for fact, differs in zip(facts[0], told, strict=True) if not differs]
+    axes.set_title(_literal(", ".join(part for part in shared if part != "-")), fontsize=9)
+    axes.set_yticks(range(len(rows)), [_literal(name) for name in names], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("test accuracy in percent, mean and 95 % interval; orange: best by validation")
     axes.grid(axis="x", alpha=0.3)
+    figure.supxlabel(
+        "test accuracy in percent, mean and 95 % interval; grey: validation; "
+        "orange: best by validation",
+        fontsize=9,
+    )
     with whole(file) as beside:
         figure.savefig(beside, format="png")
+
+
+def _short(setting: str) -> str:
+    """A setting without the groups that its keys lie in: `lr=0.1` for `model.lr=0.1`."""
+    parts = (part.partition("=") for part in setting.split())
+    return " ".join(f"{key.rpartition('.')[2]}{sign}{value}" for key, sign, value in parts)
+
+
+def _literal(text: str) -> str:
+    """As it is, where Matplotlib would look for formulas."""
+    return text.replace("$", r"\$")

@@ -16,7 +16,15 @@ from hwr.errors import RunError, printable
 from hwr.folders import Found
 from hwr.rendering import Row, plot, render
 
-MEANS = ("test/acc_nocase", "test/top3", "test/loss", "test/auroc", "test/ap", "train/acc")
+MEANS = (
+    "test/acc_nocase",
+    "test/acc_writer",
+    "test/top3",
+    "test/loss",
+    "test/auroc",
+    "test/ap",
+    "train/acc",
+)
 NEEDED = {"model", "data", "split", "test/acc", "config", "fit_seconds", "parameters"}
 LISTED = 20
 NAMES = {"model": "model.name", "data": "data.name", "split": "split.name"}

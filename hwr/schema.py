@@ -135,6 +135,36 @@ class LockboxConfig(SplitConfig):
 
 
 @dataclass
+class AugmentConfig:
+    """How far training pictures are changed at most, at random; 0: not at all.
+
+    Attributes:
+        name: What the settings call it.
+        rotate: Degrees to either side, up to 180.
+        scale: Natural logarithm of the factor by which ink grows or shrinks, below 1.
+        stretch: Likewise, of its width over its height.
+        shear: Slant to either side, a share of the height, below 1.
+        shift: Share of the picture's height to either side, below 1.
+        bend: Standard deviation by which points stray, a share of the height, below 1.
+        pen: Pixels on either side by which lines grow or shrink, up to 1.
+        drawn: Writers of the built-in pen, up to 999, who add to the training pictures: for each
+            real one an epoch sees `drawn_share` pictures of theirs, mixed in.
+        drawn_share: Above 0, up to 10.
+    """
+
+    name: str
+    rotate: float
+    scale: float
+    stretch: float
+    shear: float
+    shift: float
+    bend: float
+    pen: float
+    drawn: int
+    drawn_share: float
+
+
+@dataclass
 class ModelConfig:
     """What every network has.
 
@@ -167,6 +197,27 @@ class CNNConfig(ModelConfig):
     width: float
     conv_dropout: float
     dense_dropout: float
+
+
+@dataclass
+class GlyphNetConfig(ModelConfig):
+    """The network of our own; `lr` is the highest of its cycle.
+
+    Attributes:
+        width: Times the usual 32, 64, 128 and 256 channels, 1/8 to 8.
+        dropout: Share of values dropped before the features, 0 to below 1.
+        weight_decay: Of kernels, at least 0.
+        label_smoothing: Share of the target that is spread over all classes, 0 to below 1.
+        temperature: Logits are divided by it when reading, 0.05 to 20.
+        views: When reading, a picture is looked at again under so many other views, 0 to 4.
+    """
+
+    width: float
+    dropout: float
+    weight_decay: float
+    label_smoothing: float
+    temperature: float
+    views: int
 
 
 @dataclass
@@ -237,6 +288,7 @@ class TrainConfig(RunConfig):
 
     Attributes:
         model: The network.
+        augment: How training pictures are changed at random.
         trainer: How it is fitted.
         monitor: Validation figure whose best epoch is reported, one of `MONITORS`; None: the last.
         ckpt: Checkpoint to go on from.
@@ -244,6 +296,7 @@ class TrainConfig(RunConfig):
     """
 
     model: ModelConfig
+    augment: AugmentConfig
     trainer: TrainerConfig
     monitor: str | None
     ckpt: str | None
@@ -271,11 +324,13 @@ class EvaluateConfig:
         data: What is read; its size and preprocessing are those of the checkpoint.
         ckpt: A run folder, or a checkpoint.
         writers: Only what these wrote, such as `1-44` or `3,7`; None: everything.
+        context: `writer` reads the pictures of one hand together; None: each alone.
     """
 
     data: DataConfig
     ckpt: str
     writers: str | None
+    context: str | None
 
 
 @dataclass
@@ -297,7 +352,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         **{"writer": WriterConfig, "lockbox": LockboxConfig},
     },
     "report": {"report": ReportConfig},
-    "model": {"mlp": MLPConfig, "cnn": CNNConfig},
+    "augment": {"augment": AugmentConfig},
+    "model": {"mlp": MLPConfig, "cnn": CNNConfig, "glyphnet": GlyphNetConfig},
 }
 for _nodes in SCHEMAS.values():
     for _name, _node in _nodes.items():

@@ -14,17 +14,27 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hwr import checkpoint, metrics, report, run, tensorboard
+from hwr import checkpoint, metrics, report, run, tensorboard, together
 from hwr.alphabet import Alphabet
+from hwr.batches import Batches
 from hwr.config import nearest
-from hwr.datamodule import Batches, CharacterData
+from hwr.datamodule import CharacterData
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
+from hwr.models.glyphnet import GlyphNet
 from hwr.models.mlp import MLP
 from hwr.recorder import Recorder, WholeCheckpointIO, progress_bars
 from hwr.report import Finished
-from hwr.schema import CNNConfig, DataConfig, MLPConfig, ModelConfig, TrainConfig
+from hwr.schema import (
+    AugmentConfig,
+    CNNConfig,
+    DataConfig,
+    GlyphNetConfig,
+    MLPConfig,
+    ModelConfig,
+    TrainConfig,
+)
 
 
 def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -45,7 +55,8 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     """
     _quiet()
     seed_everything(config.seed, verbose=False)
-    data = CharacterData(config.data, config.split, config.seed)
+    grouped = isinstance(config.model, GlyphNetConfig)
+    data = CharacterData(config.data, config.split, config.seed, config.augment, grouped)
     data.setup()
     model = build(config.model, data.alphabet, config.data)
     if config.monitor and config.monitor.removeprefix("val/") not in (
@@ -80,6 +91,9 @@ def build(config: ModelConfig, alphabet: Alphabet, data: DataConfig) -> Characte
                 *(names, size, preprocessing),
                 *(config.lr, config.conv_dropout, config.dense_dropout, config.width),
             )
+        case GlyphNetConfig():
+            own = {name: value for name, value in vars(config).items() if name != "name"}
+            return GlyphNet(names, size, preprocessing, **own)
     raise TypeError(f"no network for {type(config).__name__}")
 
 
@@ -89,9 +103,22 @@ def _identity(config: TrainConfig, data: CharacterData) -> dict[str, Any]:
         "seed": config.seed,
         "monitor": config.monitor,
         "data.batch_size": config.data.batch_size,
+        "augment": _changes(config.augment),
+        **_planned(config),
         "data.fingerprint": data.characters.fingerprint,
         **{f"split.{name}": value for name, value in run.plain(config.split).items()},
     }
+
+
+def _changes(config: AugmentConfig) -> dict[str, float] | None:
+    """What the augmentation changes; None: nothing, as before there was one."""
+    return {name: far for name, far in vars(config).items() if name != "name" and far} or None
+
+
+def _planned(config: TrainConfig) -> dict[str, int]:
+    """One cycle of the learning rate is made for so many epochs and no more."""
+    cycle = isinstance(config.model, GlyphNetConfig)
+    return {"trainer.max_epochs": config.trainer.max_epochs} if cycle else {}
 
 
 def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epochs: int) -> None:
@@ -200,6 +227,12 @@ def _finish(
             label = data.label[rows]
             found = metrics.evaluate(scores[part], label, data.alphabet)
             figures |= {f"{part}/{name}": value for name, value in found.items()}
+    if isinstance(model, GlyphNet) and characters.writer is not None:
+        image = torch.cat([image for image, *_ in data.test_dataloader()])
+        rows, network = parts.test, model.network.cpu().float().eval()
+        known = characters.label[rows], characters.writer[rows], characters.alphabet
+        found = together.figures(network, together.look(network, image), *known)
+        figures |= {f"test/{name}": value for name, value in found.items()}
     figures |= {
         "parameters": sum(weights.numel() for weights in model.parameters()),
         "epochs": len(recorder.history),

@@ -12,8 +12,8 @@ import pytest
 import torch
 from test_cli import TRAIN, run, sentence
 
+from hwr.batches import Batches
 from hwr.config import compose, composed, hydra_ready
-from hwr.datamodule import Batches
 from hwr.sweep import check
 
 TINY = ["data=synthetic", "data.writers=4", "model=mlp", "trainer.max_epochs=1", "split.val_size=0"]

@@ -39,7 +39,7 @@ class CharacterClassifier(LightningModule):
         logits: Tensor = self.network(image)
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The mean cross-entropy of a batch."""
         image, label = batch
         logits = self(image)

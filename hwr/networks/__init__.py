@@ -2,7 +2,12 @@
 
 from hwr.networks.base import Network
 from hwr.networks.cnn import CNNNetwork
+from hwr.networks.glyphnet import GlyphNetwork
 from hwr.networks.mlp import MLPNetwork
 
-NETWORKS: dict[str, type[Network]] = {"cnn": CNNNetwork, "mlp": MLPNetwork}
+NETWORKS: dict[str, type[Network]] = {
+    "cnn": CNNNetwork,
+    "glyphnet": GlyphNetwork,
+    "mlp": MLPNetwork,
+}
 """By the name that a checkpoint gives them."""

@@ -29,11 +29,11 @@ COLUMNS = ("what", "pictures", "seconds", "microseconds_a_picture", "peak_mib")
 
 def fit(model: str, count: int) -> float:
     """Seconds of the second epoch; the first warms up, which of a large set is a small share."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # that there is no validation, and the like
     import torch
     from pytorch_lightning import Callback, Trainer
 
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     from hwr.batches import Batches
     from hwr.config import compose
     from hwr.train import build

@@ -11,6 +11,14 @@ KNOTS = 5
 """Points along each side between which a picture is bent."""
 
 
+KINDS = ("rotate", "scale", "stretch", "shear", "shift", "bend", "pen")
+
+
+def changes(config: AugmentConfig) -> bool:
+    """Whether pictures are changed at all."""
+    return any(getattr(config, kind) for kind in KINDS)
+
+
 def augment(image: Tensor, config: AugmentConfig, group: Tensor | None = None) -> Tensor:
     """Turn, scale, stretch, slant, shift and bend each picture a little, and change its pen.
 

@@ -114,8 +114,10 @@ class CharacterData(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Change training pictures on the device that they are on."""
-        if self.augment is None or self.trainer is None or not self.trainer.training:
+        if self.trainer is None or not self.trainer.training:
             return batch
+        if self.augment is None or not augment.changes(self.augment):
+            return batch  # and leave the generator alone: the notebook's runs are to stay the same
         image, label, *group = batch
         return augment.augment(image, self.augment, *group), label, *group
 

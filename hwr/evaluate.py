@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         else:
             network, writer = _in_context(model, characters)
             seen = together.look(network, image)
-            logits = network.relate(*seen, torch.from_numpy(writer[rows]))
+            logits = together.relate(network, seen, writer[rows])
             more = together.figures(network, seen, label[rows], writer[rows], alphabet)
     scores = functional.log_softmax(logits, dim=1)
     right = (scores.argmax(1).numpy() == label[rows]).astype(float)

@@ -1,4 +1,4 @@
-"""Figures of a run for TensorBoard and for print: the confusion matrix and the curves."""
+"""Figures of a run for TensorBoard and for print: confusion, curves, reliability."""
 
 import io
 import math
@@ -16,6 +16,8 @@ from hwr.errors import printable
 
 MOST_CLASSES = 100
 """More don't fit into a picture with their names; those with most mistakes are shown."""
+BINS = 15
+"""Of equal width, as the expected calibration error has them."""
 MOST_COUNTS = 600
 """Up to so many mistakes are counted in their cells."""
 
@@ -154,4 +156,34 @@ def curves(
         axes.grid(color="0.9", linewidth=0.5)
         axes.legend(fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def reliability(probability: NDArray[np.float32], label: NDArray[np.int64], title: str) -> Figure:
+    """How often a reading is right, over how sure it was of it, for print: 80 mm wide.
+
+    Args:
+        probability: Shape (N, C).
+        label: Shape (N,).
+        title: What it is of.
+    """
+    sure, right = probability.max(axis=1), probability.argmax(axis=1) == label
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    count = np.bincount(places, minlength=BINS)
+    found = count > 0
+    mean = np.bincount(places, sure, BINS)[found] / count[found]
+    share = np.bincount(places, right, BINS)[found] / count[found]
+    figure = Figure(figsize=(3.2, 3.4), dpi=200, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axes.scatter(mean, share, s=4 + 120 * count[found] / len(label), color="tab:blue", zorder=2)
+    axes.set_xlabel("probability of what was read (mean of a bin)", fontsize=8)
+    axes.set_ylabel("share read rightly", fontsize=8)
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(0, 1.03)
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.9", linewidth=0.5)
+    axes.set_title(title, fontsize=7)
     return figure

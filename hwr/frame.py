@@ -21,6 +21,8 @@ FRAMED = 600
 """Height of a sheet on which ink was scaled."""
 FOREIGN = 1.1
 """So many times larger than the usual sizes, or smaller, ink is scaled."""
+SAME = 0.02
+"""Share of a side by which a picture may be padded and still have the usual aspect."""
 THICK, THIN = 1.1, 1.0
 """Times the usual: from here on lines are thinned, or thickened."""
 BLURRED = 2
@@ -38,6 +40,8 @@ class Frame:
         spread: 1st, 50th and 99th percentile of the ink's diagonal.
         weight: 1st and 50th percentile of how dark ink is in an array, 0 to 1: thin lines are grey.
         pen: 50th and 99th percentile of the width of lines that are wider than a pixel.
+        centre: Ink of a usual size is moved to the usual place. If not, it stays where it is in
+            pictures of the usual aspect: for networks that find it themselves.
     """
 
     aspect: float
@@ -46,9 +50,10 @@ class Frame:
     spread: tuple[float, float, float]
     weight: tuple[float, float]
     pen: tuple[float, float]
+    centre: bool = True
 
     @classmethod
-    def of(cls, arrays: NDArray[np.uint8], aspect: float) -> "Frame | None":
+    def of(cls, arrays: NDArray[np.uint8], aspect: float, centre: bool = True) -> "Frame | None":
         """What is usual in arrays (N, H, W), 0 black to 255 white; None if there is no ink."""
         some = arrays[:: -(-len(arrays) // ENOUGH)]
         starts = range(0, len(some), CHUNK)
@@ -64,6 +69,7 @@ class Frame:
             spread=(low[2], middle[2], high[2]),
             weight=(low[3], middle[3]),
             pen=(middle[4], high[4]),
+            centre=centre,
         )
 
     @classmethod
@@ -75,9 +81,13 @@ class Frame:
         """
         if plain is None:
             return None
+        plain = {"centre": True, **plain}  # files from before it was told apart
         values = {name: np.array(plain[name], float) for name in ("aspect", "x", "y", *_LENGTHS)}
-        frame = cls(**{name: value.tolist() for name, value in values.items()})
-        if len(plain) != len(values) or not all(np.isfinite(v).all() for v in values.values()):
+        lengths = {name: value.tolist() for name, value in values.items()}
+        frame = cls(**lengths, centre=plain["centre"])
+        if not isinstance(frame.centre, bool):
+            raise ValueError("neither true nor false")
+        if len(plain) != len(values) + 1 or not all(np.isfinite(v).all() for v in values.values()):
             raise ValueError("not the values of a frame")
         if any(values[name].shape != (length,) for name, length in _LENGTHS.items()):
             raise ValueError("not as many values as a frame has")
@@ -163,6 +173,8 @@ def into_frame(
         return sheet
     x, y, spread, *_ = found
     if _usual_size(spread, usual):
+        if not usual.centre and max(left / wide, top / high) < SAME:
+            return sheet
         move = (round((usual.x - x) * high) + left, round((usual.y - y) * high) + top)
         return _on_paper(grey, (wide, high), move)
     return _scaled(sheet, usual.spread[1] / spread, (x * high, y * high), usual)

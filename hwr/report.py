@@ -116,6 +116,7 @@ def _write_images(
     drawn = {
         "test/confusion": figures.png(figures.confusion(counts, alphabet, title)),
         "test/mistakes": sheets.mistakes(image, label, probability, alphabet),
+        "test/reliability": figures.png(figures.reliability(probability, label, title)),
     }
     if done.history:
         reported = done.figures["reported_epoch"]

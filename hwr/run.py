@@ -23,10 +23,10 @@ from hwr.errors import RunError
 from hwr.files import whole
 from hwr.frame import Frame
 from hwr.metrics import bootstrap
-from hwr.schema import RunConfig
+from hwr.schema import GlyphNetConfig, RunConfig
 from hwr.split import Indices, Split
 
-FIGURES = ("confusion.png", "mistakes.png", "curves.png")
+FIGURES = ("confusion.png", "mistakes.png", "reliability.png", "curves.png")
 STALE = ("metrics.json", "failed.json", "projector_config.pbtxt", *FIGURES)
 """What tells of the end of a run, and no longer does when it is resumed."""
 Prediction = tuple[str, str, str, float]
@@ -57,7 +57,8 @@ def write_config(folder: Path, config: Any) -> None:
 
 def card(config: RunConfig, characters: Characters, split: Split) -> dict[str, Any]:
     """What a model's file says of its training, plain values: `about` and `frame`."""
-    frame = Frame.of(characters.image[split.train], characters.aspect)
+    finds_ink = isinstance(getattr(config, "model", None), GlyphNetConfig)
+    frame = Frame.of(characters.image[split.train], characters.aspect, centre=not finds_ink)
     about = {
         "hwr_version": version("hwr"),
         "data": config.data.name,

@@ -245,12 +245,12 @@ class ReportConfig:
         diagnostics: Curves of learning rate, gradient norm, seconds an epoch, pictures a second.
         hparams: The run as a row of the HParams table.
         text: Settings, command, environment, data, most confused pairs, figures by class.
-        images: Confusion, mistakes, best and worst, a training batch, filters, curves.
+        images: Confusion, mistakes, reliability, best and worst, a training batch, filters, curves.
         pr_curves: Precision against recall, and areas under ROC curves.
         projector: Features and pictures of the test split.
         graph: The network's operations.
         histograms: Weights and gradients after every epoch.
-        files: `confusion.png`, `mistakes.png` and `curves.png` in the run folder.
+        files: `confusion.png`, `mistakes.png`, `reliability.png`, `curves.png` in the run folder.
     """
 
     name: str

@@ -9,6 +9,7 @@ from hwr.alphabet import Alphabet
 from hwr.networks.glyphnet import GlyphNetwork
 
 BATCH = 1024
+MOST = 256
 SIZES = (1, 2, 5, 10, 20)
 """Pictures that are seen together, beside all."""
 DRAWS = 10
@@ -26,6 +27,33 @@ def look(network: GlyphNetwork, image: Tensor) -> tuple[Tensor, Tensor]:
     found = [network.look(viewed[start : start + BATCH]) for start in starts]
     features, geometry = (torch.cat(parts) for parts in zip(*found, strict=True))
     return features, geometry
+
+
+@torch.inference_mode()
+def relate(network: GlyphNetwork, seen: tuple[Tensor, Tensor], group: NDArray[np.int64]) -> Tensor:
+    """Logits (N, C) of what `look` found in N pictures, in view of others of their group.
+
+    Of more than `MOST` pictures of a group, so many are seen together: every one looks at all
+    others, so time and memory grow with the square.
+
+    Args:
+        network: It reads.
+        seen: Features (V N, F) and geometry (V N, G).
+        group: Shape (N,).
+    """
+    parts = [part.view(-1, len(group), part.shape[1]) for part in seen]
+    order = np.argsort(group, kind="stable")
+    found = torch.empty(len(group), network.head.out_features)
+    hands = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    pages = [page for one in hands for page in np.array_split(one, -(-len(one) // MOST))]
+    number = np.cumsum([len(page) for page in pages]) // MOST  # some small ones at a time
+    for batch in np.unique(number):
+        some = [pages[index] for index in np.flatnonzero(number == batch)]
+        rows, sizes = np.concatenate(some), torch.tensor([len(page) for page in some])
+        features, geometry = (part[:, rows].flatten(0, 1) for part in parts)
+        page = torch.arange(len(some)).repeat_interleave(sizes)
+        found[rows] = network.relate(features, geometry, page)
+    return found
 
 
 @torch.inference_mode()
@@ -56,8 +84,8 @@ def figures(
     """
 
     def right(group: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
-        chosen = [part.view(-1, len(label), part.shape[1])[:, rows].flatten(0, 1) for part in seen]
-        logits = network.relate(chosen[0], chosen[1], torch.from_numpy(group))
+        features, geometry = (part.view(-1, len(label), part.shape[1])[:, rows] for part in seen)
+        logits = relate(network, (features.flatten(0, 1), geometry.flatten(0, 1)), group)
         return float((logits.argmax(1).numpy() == label[rows]).mean())
 
     random = np.random.default_rng(0)

@@ -1,20 +1,19 @@
 """Augmentation and the batches that it works on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from hwr import data
-from hwr.augment import augment
+from hwr.augment import KINDS, augment
 from hwr.batches import LARGEST, Batches, in_groups
 from hwr.config import compose
 from hwr.datamodule import CharacterData
 from hwr.errors import ConfigError
 from hwr.schema import AugmentConfig
-
-KINDS = ("rotate", "scale", "stretch", "shear", "shift", "bend", "pen")
 
 
 def config(**far: float) -> AugmentConfig:
@@ -93,6 +92,22 @@ def test_groups_are_of_one_hand_and_every_picture_comes_once() -> None:
     assert len(set(sizes)) > 3
     many = [np.bincount(in_groups(writer, np.random.default_rng(k))[1]) for k in range(50)]
     assert max(map(max, many)) > 40
+
+
+def test_without_augmentation_no_number_is_drawn_and_no_picture_touched() -> None:
+    """The figures of the notebook's models must not depend on there being one."""
+    composed = compose(["data=synthetic", "data.writers=4", "split.val_size=0"])
+    module = CharacterData(composed.data, composed.split, 0, composed.augment)
+    module.trainer = SimpleNamespace(training=True, global_rank=0, world_size=1)  # type: ignore[assignment]
+    batch = next(iter(module.train_dataloader()))
+    before = torch.get_rng_state()
+    assert module.on_after_batch_transfer(batch, 0) is batch
+    assert torch.equal(torch.get_rng_state(), before)
+    module.augment = config(pen=0.5)
+    changed = module.on_after_batch_transfer(batch, 0)
+    assert not torch.equal(changed[0], batch[0])
+    module.trainer.training = False
+    assert module.on_after_batch_transfer(batch, 0) is batch
 
 
 def test_drawn_pictures_are_mixed_in_anew_each_epoch() -> None:

@@ -79,7 +79,7 @@ def test_answers_without_torch(tmp_path: Path, arguments: list[str]) -> None:
     assert done.returncode == (2 if arguments == ["seeed=1"] else 0)
     if arguments == ["--help"]:
         assert "schema" not in done.stdout
-        assert "experiment: best, notebook_cnn, notebook_mlp" in done.stdout
+        assert "experiment: best, fast, notebook_cnn, notebook_mlp" in done.stdout
 
 
 def test_sweep(tmp_path: Path) -> None:

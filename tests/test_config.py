@@ -14,8 +14,8 @@ from hwr.schema import CNNConfig, MLPConfig, StratifiedConfig
     list(
         product(
             ["english", "synthetic", "folder", "emnist"],
-            ["stratified", "kfold", "writer"],
-            ["mlp", "cnn"],
+            ["stratified", "kfold", "writer", "lockbox"],
+            ["mlp", "cnn", "glyphnet"],
         )
     ),
 )
@@ -50,7 +50,7 @@ def test_experiments_are_the_notebook(experiment: str, kind: type, epochs: int) 
         ("expriment=notebook_cnn", "did you mean experiment?"),
         ("trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
         ("model=cnnn", "no model=cnnn, there are cnn, glyphnet, mlp; did you mean cnn?"),
-        ("experiment=nope", "no experiment=nope, there are best, notebook_cnn, notebook_mlp"),
+        ("experiment=nope", "no experiment=nope, there are best, fast, notebook_cnn, notebook_mlp"),
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc: Value 'abc'"),
         ("seed=1.5", "seed=1.5: Value '1.5'"),
         ("seed=null", "seed=null: "),

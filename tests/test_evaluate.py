@@ -71,3 +71,16 @@ def test_bootstrap_over_writers() -> None:
     half = 1.96 * by_writer.std(ddof=1) / 40**0.5
     assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), abs=0.01)
     assert metrics.bootstrap(np.ones(5), np.arange(5)) == (1, 1)
+
+
+def test_each_writers_pictures_are_read_together(tmp_path: Path, trained: Path) -> None:
+    tiny = ["experiment=best", "augment.drawn=2", "report=none", "trainer.max_epochs=1"]
+    train(compose(["data=synthetic", "data.writers=4", *tiny]), tmp_path / "run")
+    settings = ["data=synthetic", "data.writers=2", "data.seed=1", "context=writer"]
+    found = evaluate(compose([*settings, f"ckpt={tmp_path}/run"], "evaluate"), tmp_path / "read")
+    assert found["acc"] == pytest.approx(found["acc_writer"])
+    assert {"acc_writer_1", "acc_writer_20", "acc_onecase"} <= found.keys()
+    with pytest.raises(DataError, match="context=writer needs a checkpoint of model=glyphnet"):
+        evaluate(compose([*settings, f"ckpt={trained}"], "evaluate"), tmp_path / "mlp")
+    with pytest.raises(ConfigError, match="context=page must be null or writer"):
+        compose([*settings, "ckpt=x", "context=page"], "evaluate")

@@ -27,7 +27,8 @@ def test_run_folder(tmp_path: Path) -> None:
     names = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
     assert names == {
         *("config.yaml", "forest.skops", "metrics.json", "predictions.csv", "README.md"),
-        *("confusion.png", "mistakes.png", "projector", "projector_config.pbtxt"),
+        *("confusion.png", "mistakes.png", "reliability.png"),
+        *("projector", "projector_config.pbtxt"),
     }
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     events = EventAccumulator(str(tmp_path))
@@ -35,7 +36,8 @@ def test_run_folder(tmp_path: Path) -> None:
     scalars = {"test/acc", "test/auroc", "test/ap", "train/acc", "oob/acc", "hp/val_acc"}
     assert scalars <= set(events.Tags()["scalars"])
     assert set(events.Tags()["images"]) == {
-        *("test/confusion", "test/mistakes", "test/best_and_worst", "weights/first_layer")
+        *("test/confusion", "test/mistakes", "test/reliability"),
+        *("test/best_and_worst", "weights/first_layer"),
     }
     trees, card = load_forest(tmp_path / "forest.skops")
     assert "".join(card["alphabet"]) == synthetic.CHARACTERS

@@ -21,6 +21,9 @@ def test_equal_to_scikit_learn() -> None:
     folded = np.array([name.casefold() for name in alphabet.names])
     guess = probability.argmax(1)
     alike = np.array([{"c": "C"}.get(name, name) for name in alphabet.names])
+    merged = np.array([n.lower() if n in "cC" else n for n in alphabet.names])
+    sure, right = probability.max(1), guess == label
+    bins = [(low <= sure) & (sure < low + 1 / 15) for low in np.arange(15) / 15]
     expected = {
         "loss": sklearn_metrics.log_loss(label, probability),
         "acc": np.mean(guess == label),
@@ -30,6 +33,8 @@ def test_equal_to_scikit_learn() -> None:
         "acc_upper": np.mean((guess == label)[(label >= 2) & (label < 5)]),
         "acc_lower": np.mean((guess == label)[label >= 5]),
         "top3": sklearn_metrics.top_k_accuracy_score(label, probability, k=3),
+        "acc_bymerge": np.mean(merged[guess] == merged[label]),
+        "ece": sum(abs(right[b].sum() - sure[b].sum()) for b in bins) / len(label),
         "auroc": sklearn_metrics.roc_auc_score(label, probability, multi_class="ovr"),
         "ap": sklearn_metrics.average_precision_score(np.eye(classes)[label], probability),
     }
@@ -43,5 +48,5 @@ def test_equal_to_scikit_learn() -> None:
 def test_figures_that_mean_nothing_are_left_out() -> None:
     scores = torch.log_softmax(torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 1.0]]), dim=1)
     found = evaluate(scores, torch.tensor([0, 1]), Alphabet.of("XYZ"))  # nothing is a Z
-    assert set(found) == {"loss", "acc", "auroc", "ap"}
+    assert set(found) == {"loss", "acc", "ece", "auroc", "ap"}
     assert (found["acc"], found["auroc"], found["ap"]) == (1, 1, 1)

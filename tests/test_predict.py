@@ -1,5 +1,6 @@
 """A checkpoint is a recogniser: it loads anywhere, reads anything, and executes nothing."""
 
+import dataclasses
 import io
 import json
 import math
@@ -19,9 +20,10 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import export, forest, synthetic
+from hwr import export, forest, images, synthetic
 from hwr.config import compose
 from hwr.errors import DataError, RunError
+from hwr.frame import Frame, fit
 from hwr.paper import ink_box
 from hwr.train import train
 
@@ -521,3 +523,29 @@ def test_command(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None
     )
     assert piped.stderr == b""
     assert piped.stdout.count(b"\n") == 1
+
+
+def test_ink_stays_where_it_is_for_networks_that_find_it() -> None:
+    box = {"aspect": 4 / 3, "x": 0.6, "y": 0.5, "spread": (0.1, 0.5, 1.4)}
+    usual = {**box, "weight": (0.1, 0.5), "pen": (0.05, 0.4)}
+    sheet = Image.new("L", (120, 90), 255)
+    sheet.paste(0, (10, 10, 40, 60))
+    left = Frame(**usual, centre=False)
+    there = fit(sheet, left, "notebook", 30, 40)
+    np.testing.assert_array_equal(there, images.notebook(sheet, 30, 40))
+    moved = fit(sheet, Frame(**usual), "notebook", 30, 40)
+    assert np.abs(moved.astype(int) - there).max() > 100
+    tall = sheet.crop((0, 0, 60, 90))  # of another aspect, so its place says nothing
+    np.testing.assert_array_equal(
+        fit(tall, left, "notebook", 30, 40), fit(tall, Frame(**usual), "notebook", 30, 40)
+    )
+    plain = json.loads(json.dumps(dataclasses.asdict(left)))
+    kept = Frame.from_plain(plain)
+    assert kept is not None
+    assert not kept.centre
+    plain.pop("centre")  # as files from before had it
+    found = Frame.from_plain(plain)
+    assert found is not None
+    assert found.centre
+    with pytest.raises(ValueError, match="neither true nor false"):
+        Frame.from_plain({**plain, "centre": 1})

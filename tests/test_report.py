@@ -71,7 +71,8 @@ def test_columns_are_equal_and_of_one_type(three: dict[str, Path]) -> None:
 def test_every_model_tells_its_story(three: dict[str, Path]) -> None:
     for model, folder in three.items():
         tags = events(folder).Tags()
-        images = {"test/confusion", "test/mistakes", "test/best_and_worst", "weights/first_layer"}
+        images = {"test/confusion", "test/mistakes", "test/reliability", "test/best_and_worst"}
+        images.add("weights/first_layer")
         groups = {
             f"{part}/acc_{group}"
             for part in ("train", "test")

@@ -249,7 +249,7 @@ def test_plot(tmp_path: Path) -> None:
     write(tmp_path / "b", 0.8, model="mlp")
     plot(table(read_runs([tmp_path])), tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:
-        assert (picture.format, picture.width) == ("PNG", 1080)
+        assert (picture.format, picture.width) == ("PNG", 1200)
     assert [path.name for path in tmp_path.glob("*plot*")] == ["plot.png"]
 
 

@@ -70,7 +70,8 @@ def test_run_folder(four_epochs: Path) -> None:
     names = {path.name for path in four_epochs.iterdir() if "tfevents" not in path.name}
     assert names == {
         *("config.yaml", "checkpoints", "metrics.json", "predictions.csv", "README.md"),
-        *("confusion.png", "mistakes.png", "curves.png", "projector", "projector_config.pbtxt"),
+        *("confusion.png", "mistakes.png", "reliability.png", "curves.png"),
+        *("projector", "projector_config.pbtxt"),
     }
     metrics = json.loads((four_epochs / "metrics.json").read_text())
     keys = "test/acc test/loss test/acc_nocase test/top3 test/auroc test/ap train/acc fit_seconds"
@@ -98,8 +99,8 @@ def test_tensorboard_tags(four_epochs: Path) -> None:
     events = EventAccumulator(str(four_epochs))
     events.Reload()
     assert set(events.Tags()["images"]) == {
-        *("train/batch", "test/confusion", "test/mistakes", "test/best_and_worst"),
-        *("weights/first_layer", "test/curves"),
+        *("train/batch", "test/confusion", "test/mistakes", "test/reliability"),
+        *("test/best_and_worst", "weights/first_layer", "test/curves"),
     }
 
 

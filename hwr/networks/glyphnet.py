@@ -36,6 +36,8 @@ class GlyphNetwork(Network):
             probabilities are averaged.
     """
 
+    head: nn.Linear
+
     def __init__(
         self,
         classes: int,

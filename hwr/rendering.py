@@ -15,6 +15,7 @@ LEGEND = (
     "2003) where test splits share pictures, the plain t for folds\n"
     "*: best by validation among the settings of the same data and split"
 )
+LOCKBOX = "lockbox: the same pictures in every run, so the interval is that of runs, not of people"
 HEADER = ["model", "setting", "data", "split", "runs", "accuracy", "validation"]
 
 
@@ -37,7 +38,8 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text_lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join([*text_lines, "", LEGEND]) + "\n"
+    legend = [LEGEND, *([LOCKBOX] if any(row["split"] == "lockbox" for row in rows) else [])]
+    return "\n".join([*text_lines, "", *legend]) + "\n"
 
 
 def _cells(row: Row) -> list[str]:

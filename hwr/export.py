@@ -95,10 +95,14 @@ def export(run: Path, file: Path) -> float:
         }
         onnx.helper.set_model_props(model, {"hwr": json.dumps(card)})
         beside.write_bytes(model.SerializeToString())
-        session = onnxruntime.InferenceSession(
-            beside.read_bytes(), providers=["CPUExecutionProvider"]
-        )
-        (found,) = session.run(None, {"image": image})
+        try:
+            session = onnxruntime.InferenceSession(
+                beside.read_bytes(), providers=["CPUExecutionProvider"]
+            )
+            (found,) = session.run(None, {"image": image})
+        except Exception as error:  # onnxruntime has kinds of its own, without a common one
+            why = str(error).splitlines()[0]
+            raise RunError(f"onnxruntime can't run the ONNX file; it is not kept: {why}") from error
         expected = recognizer._scores(image)
         apart = float(np.abs(found - expected).max())
         if not apart < APART:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hwr
-from hwr import data, synthetic
+from hwr import data, export, synthetic
 from hwr.alphabet import Alphabet
 from hwr.config import compose
 from hwr.errors import ConfigError, DataError, RunError
@@ -223,6 +223,17 @@ def test_reading_pictures_of_one_writer_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="names 2 writers of 4 pictures"):
         recognizer.predict(pictures, writer=[1, 2])
     assert recognizer.predict([], writer="a") == []
+
+
+def test_an_export_reads_the_same_views_singly(tmp_path: Path) -> None:
+    train(compose([*TINY, "model.views=2", "trainer.max_epochs=1"]), tmp_path)
+    assert export.export(tmp_path, tmp_path / "model.onnx") < 1e-5
+    pictures = [synthetic.pictures(9, 0)[k] for k in (12, 38, 10)]
+    exported = hwr.load(tmp_path / "model.onnx")
+    expected = hwr.load(tmp_path).probabilities(pictures)
+    np.testing.assert_allclose(exported.probabilities(pictures), expected, atol=1e-5)
+    with pytest.raises(DataError, match="InferenceSession reads pictures one by one"):
+        exported.predict(pictures, writer=1)
 
 
 def test_networks_that_read_singly_say_so(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class GlyphNetwork(Network):
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, C) of images (N, 1, H, W), each read alone."""
         seen = image if self.training else self.viewed(image)
-        return self._averaged(self.head(self.features(seen)), len(image))
+        return self._averaged(self.head(self.features(seen)), image.shape[0])
 
     def together(self, image: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each image alone, and in view of the others of its group, to train on.
@@ -102,7 +102,7 @@ class GlyphNetwork(Network):
         """The images (N, 1, H, W), and behind them the same under each view."""
         if not self.views:
             return image
-        count, ink = len(image), 1 - image
+        count, ink = image.shape[0], 1 - image
         parts = [image]
         for view in VIEWS[: self.views]:
             degrees, scale, shear = (ink.new_full((count,), number) for number in view)
@@ -122,12 +122,15 @@ class GlyphNetwork(Network):
         """
         alone = self.head(features).float()
         member = torch.unique(group, return_inverse=True)[1]
-        views = len(features) // len(group)
-        apart = torch.arange(views, device=group.device).repeat_interleave(len(group)) * len(group)
+        views = features.shape[0] // group.shape[0]
+        apart = (
+            torch.arange(views, device=group.device).repeat_interleave(group.shape[0])
+            * group.shape[0]
+        )
         seen = self.relation(
             alone, features.float(), geometry.float(), member.repeat(views) + apart
         )
-        return self._averaged(seen, len(group))
+        return self._averaged(seen, group.shape[0])
 
     def _averaged(self, logits: Tensor, count: int) -> Tensor:
         """Logits of the mean probability over the views, calibrated; in training as they are."""
@@ -177,7 +180,7 @@ def around_the_ink(ink: Tensor, side: int) -> tuple[Tensor, Tensor]:
     steps = torch.arange(side, device=ink.device)
     rows = (y.round().long()[:, None] + steps)[:, :, None]
     columns = (x.round().long()[:, None] + steps)[:, None]
-    batch = torch.arange(len(ink), device=ink.device)[:, None, None]
+    batch = torch.arange(ink.shape[0], device=ink.device)[:, None, None]
     window = padded[batch, rows, columns][:, None]
     area = ink.mean((1, 2, 3)) * ink.shape[3] / height
     geometry = [

@@ -60,8 +60,8 @@ def test_launchers_compose() -> None:
 
 def test_search_goes_on(tmp_path: Path) -> None:
     """A search that was stopped after three trials goes on to five, with trials of its own."""
-    settings = "data=synthetic data.writers=4 split.val_size=0.34 trainer.max_epochs=1"
-    search = ["-m", *settings.split(), "sweep=tpe", "hydra.sweep.dir=sweep"]
+    settings = "data=synthetic data.writers=4 augment.drawn=2 split.val_size=0.34"
+    search = ["-m", *settings.split(), "trainer.max_epochs=1", "sweep=tpe", "hydra.sweep.dir=sweep"]
     done = run(tmp_path, TRAIN, *search, "hydra.sweeper.n_trials=2")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "sweep"

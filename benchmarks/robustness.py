@@ -103,7 +103,7 @@ def read(run: Path, change: Change, every: int, frames: tuple[str, ...]) -> np.n
     rows = rows[::every]
     label = np.array([row[1] for row in rows])
     pictures = [Image.open(root / row[0]).convert("L") for row in rows]
-    found = [recognizer.predict(map(change, pictures), 1, frame) for frame in frames]
+    found = [recognizer.predict(map(change, pictures), 1, placing) for placing in frames]
     return np.array([[one.character for one in read] == label for read in found])
 
 

@@ -9,8 +9,6 @@ from hwr.schema import AugmentConfig
 
 KNOTS = 5
 """Points along each side between which a picture is bent."""
-
-
 KINDS = ("rotate", "scale", "stretch", "shear", "shift", "bend", "pen")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from hwr import checkpoint, data, images, metrics, run, together
@@ -63,15 +64,13 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         )
     image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
     more: dict[str, float] = {}
-    with torch.inference_mode():
-        if config.context is None:
-            starts = range(0, len(image), BATCH)
-            logits = torch.cat([model(image[start : start + BATCH]) for start in starts])
-        else:
-            network, writer = _in_context(model, characters)
-            seen = together.look(network, image)
-            logits = together.relate(network, seen, writer[rows])
-            more = together.figures(network, seen, label[rows], writer[rows], alphabet)
+    if config.context is None:
+        logits = _alone(model, image)
+    else:
+        network, writer = _in_context(model, characters)
+        seen = together.look(network, image)
+        logits = together.relate(network, seen, writer[rows])
+        more = together.figures(network, seen, label[rows], writer[rows], alphabet)
     scores = functional.log_softmax(logits, dim=1)
     right = (scores.argmax(1).numpy() == label[rows]).astype(float)
     groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
@@ -101,6 +100,13 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         f"in data={config.data.name}\n{folder}"
     )
     return figures
+
+
+@torch.inference_mode()
+def _alone(model: Network, image: Tensor) -> Tensor:
+    """Logits (N, C) of many images (N, 1, H, W), each read alone."""
+    starts = range(0, len(image), BATCH)
+    return torch.cat([model(image[start : start + BATCH]) for start in starts])
 
 
 def _in_context(model: Network, characters: data.Characters) -> tuple[GlyphNetwork, Indices]:

@@ -22,10 +22,12 @@ def look(network: GlyphNetwork, image: Tensor) -> tuple[Tensor, Tensor]:
 
     V is the number of views, which follow upon each other as `GlyphNetwork.relate` takes them.
     """
-    viewed = network.viewed(image)
-    starts = range(0, len(viewed), BATCH)
-    found = [network.look(viewed[start : start + BATCH]) for start in starts]
-    features, geometry = (torch.cat(parts) for parts in zip(*found, strict=True))
+    found: list[list[Tensor]] = []
+    for start in range(0, len(image), BATCH):  # all views of all pictures would be large
+        part = image[start : start + BATCH]
+        seen = network.look(network.viewed(part))
+        found.append([numbers.view(-1, len(part), numbers.shape[1]) for numbers in seen])
+    features, geometry = (torch.cat(parts, 1).flatten(0, 1) for parts in zip(*found, strict=True))
     return features, geometry
 
 

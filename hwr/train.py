@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from hwr import checkpoint, metrics, report, run, tensorboard, together
 from hwr.alphabet import Alphabet
+from hwr.augment import changes
 from hwr.batches import Batches
 from hwr.config import nearest
 from hwr.datamodule import CharacterData
@@ -103,16 +104,18 @@ def _identity(config: TrainConfig, data: CharacterData) -> dict[str, Any]:
         "seed": config.seed,
         "monitor": config.monitor,
         "data.batch_size": config.data.batch_size,
-        "augment": _changes(config.augment),
+        "augment": _augmented(config.augment),
         **_planned(config),
         "data.fingerprint": data.characters.fingerprint,
         **{f"split.{name}": value for name, value in run.plain(config.split).items()},
     }
 
 
-def _changes(config: AugmentConfig) -> dict[str, float] | None:
+def _augmented(config: AugmentConfig) -> dict[str, float] | None:
     """What the augmentation changes; None: nothing, as before there was one."""
-    return {name: far for name, far in vars(config).items() if name != "name" and far} or None
+    if not (changes(config) or config.drawn):
+        return None
+    return {name: far for name, far in vars(config).items() if name != "name" and far}
 
 
 def _planned(config: TrainConfig) -> dict[str, int]:

@@ -146,6 +146,20 @@ def test_resume_is_as_if_never_stopped(four_epochs: Path, tmp_path: Path, where:
         assert torch.equal(state["square"], other[0]["state"][key]["square"])
 
 
+def test_a_checkpoint_from_before_there_was_augmentation_goes_on(
+    four_epochs: Path, tmp_path: Path
+) -> None:
+    file = four_epochs / "checkpoints/last.ckpt"
+    saved = torch.load(file, weights_only=True)
+    (state,) = (one for one in saved["callbacks"].values() if "identity" in one)
+    assert state["identity"].pop("augment") is None
+    assert state["identity"].pop("split.writers") is None
+    torch.save(saved, tmp_path / "old.ckpt")
+    settings = ["experiment=notebook_cnn", "trainer.max_epochs=5", "report=none"]
+    metrics = run(tmp_path / "run", *settings, f"ckpt={tmp_path}/old.ckpt")
+    assert metrics["epochs"] == 5
+
+
 def test_resume_leaves_no_figure_of_the_earlier_end(tmp_path: Path) -> None:
     settings = ["model=mlp", "split.val_size=0"]
     run(tmp_path, *settings, "trainer.max_epochs=1")

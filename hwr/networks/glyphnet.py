@@ -120,17 +120,12 @@ class GlyphNetwork(Network):
             geometry: Shape (V N, G).
             group: Shape (N,); only whether two are equal counts.
         """
-        alone = self.head(features).float()
+        count, alone = len(group), self.head(features).float()
         member = torch.unique(group, return_inverse=True)[1]
-        views = features.shape[0] // group.shape[0]
-        apart = (
-            torch.arange(views, device=group.device).repeat_interleave(group.shape[0])
-            * group.shape[0]
-        )
-        seen = self.relation(
-            alone, features.float(), geometry.float(), member.repeat(views) + apart
-        )
-        return self._averaged(seen, group.shape[0])
+        view = torch.arange(len(features), device=group.device) // count
+        apart = member[torch.arange(len(features), device=group.device) % count] + view * count
+        seen = self.relation(alone, features.float(), geometry.float(), apart)
+        return self._averaged(seen, count)
 
     def _averaged(self, logits: Tensor, count: int) -> Tensor:
         """Logits of the mean probability over the views, calibrated; in training as they are."""

@@ -10,7 +10,7 @@ SET := synthetic
 WHICH := the built-in data set (no english.csv in $(DATA))
 endif
 
-.PHONY: run test test-all check bench which
+.PHONY: run test test-all test-faults check bench which
 
 run: which .venv/installed
 	$(BIN)/hwr-train experiment=notebook_cnn data=$(SET)
@@ -24,6 +24,9 @@ test: .venv/installed
 
 test-all: .venv/installed
 	$(BIN)/pytest
+
+test-faults: .venv/installed
+	HWR_FAULTS=whole $(BIN)/pytest tests/faults
 
 check: .venv/installed
 	$(BIN)/ruff check

@@ -21,18 +21,22 @@ from omegaconf.errors import OmegaConfBaseException
 from hwr import folders, sweep
 from hwr.config import VERSION_BASE, config_dir, plain, resolve
 from hwr.errors import UserError, printable
+from hwr.stopping import stoppable
 
 
+@stoppable("hwr-train")
 def train() -> None:
     """The command hwr-train."""
     _launch("train")
 
 
+@stoppable("hwr-forest")
 def forest() -> None:
     """The command hwr-forest."""
     _launch("forest")
 
 
+@stoppable("hwr-evaluate")
 def evaluate() -> None:
     """The command hwr-evaluate."""
     _launch("evaluate")
@@ -42,7 +46,7 @@ def _launch(name: str) -> None:
     """Run `hwr.NAME.NAME` under Hydra, once or as a multirun, with the command line's settings.
 
     Every setting of every job is checked before the first starts. Exit codes: 0; 1 where a job
-    of a multirun failed; 2 for a mistake of the user; 130 after Ctrl-C.
+    of a multirun failed; 2 for a mistake of the user; 130 after Ctrl-C, 143 after SIGTERM.
     """
     program = f"hwr-{name}"
     full_error = "HYDRA_FULL_ERROR" in os.environ
@@ -62,7 +66,7 @@ def _launch(name: str) -> None:
             _task(name)(resolve(composed), folder)
         except Exception as error:
             codes.append(_code(error))
-            _report(program, error, full_error)
+            _report(program, error, full_error, folder)
         finally:
             _remove_empty(folder, made)
         return None
@@ -82,7 +86,7 @@ def _launch(name: str) -> None:
         decorate(job)()
     except KeyboardInterrupt as stop:
         way = f"; the same line with hydra.sweep.dir={planned.folder} goes on" if planned else ""
-        _end(f"{program}: {stop or 'stopped'}{way}", 130)
+        raise type(stop)(f"{stop or 'stopped'}{way}") from stop
     except Exception as error:
         if planned is None or not any(folder.exists() for folder in planned.runs):
             if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
@@ -147,9 +151,10 @@ def _job_of_many(name: str, composed: DictConfig, full_error: bool) -> float | N
             metrics = _task(name)(config, folder)
         return sweep.objective(config, metrics)
     except Exception as error:
-        _report(f"hwr-{name}: job {number}", error, full_error)
-        if ours:
-            folders.mark_failed(folder, plain(config), error)
+        _report(f"hwr-{name}: job {number}", error, full_error, folder)
+        with suppress(OSError):  # on a full disk the job stays unfinished
+            if ours:
+                folders.mark_failed(folder, plain(config), error)
         return None
 
 
@@ -161,12 +166,19 @@ def _remove_empty(folder: Path, made: set[Path]) -> None:
             folder = folder.parent
 
 
-def _report(what: str, error: Exception, full: bool) -> None:
-    """A user's mistake as one sentence; anything else, or if asked for, with its traceback."""
+def _report(what: str, error: Exception, full: bool, folder: Path | None = None) -> None:
+    """A user's mistake as one sentence; anything else, or if asked for, with its traceback.
+
+    Args:
+        what: The command, and the job.
+        error: What went wrong.
+        full: Whether the traceback is asked for.
+        folder: What a full disk is told of that names no file.
+    """
     if full or not isinstance(error, UserError | OSError):
         traceback.print_exception(error)
-    elif isinstance(error, OSError) and error.filename is not None:
-        print(f"{what}: {error.strerror}: {error.filename}", file=sys.stderr)
+    elif isinstance(error, OSError) and (where := error.filename or folder):
+        print(printable(f"{what}: {error.strerror}: {where}"), file=sys.stderr)
     else:
         print(printable(f"{what}: {error}"), file=sys.stderr)
 

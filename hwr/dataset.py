@@ -13,10 +13,12 @@ from hwr.config import compose
 from hwr.data import in_threads
 from hwr.errors import UserError, printable
 from hwr.files import whole_folder
+from hwr.stopping import stoppable
 
 
+@stoppable("hwr-data", "nothing was changed")
 def main() -> None:
-    """The command hwr-data. Exit codes: 0; 1 where verify finds a difference; 2; 130."""
+    """The command hwr-data. Exit codes: 0; 1 where verify finds a difference; 2; 130; 143."""
     parser = argparse.ArgumentParser(prog="hwr-data", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
 
@@ -57,9 +59,6 @@ def main() -> None:
             error = UserError(f"{error.strerror}: {error.filename}")
         print(f"hwr-data: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("hwr-data: stopped; nothing was changed", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(arguments: argparse.Namespace) -> int:

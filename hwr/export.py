@@ -11,6 +11,7 @@ import numpy as np
 from hwr.errors import RunError, UserError, printable
 from hwr.files import whole
 from hwr.loading import load
+from hwr.stopping import stoppable
 
 CHECKED = 256
 """Pictures on which the file is compared with the network."""
@@ -18,6 +19,7 @@ APART = 1e-5
 """How far their probabilities may lie apart."""
 
 
+@stoppable("hwr-export", "nothing was written")
 def main() -> None:
     """The command hwr-export."""
     parser = argparse.ArgumentParser(prog="hwr-export", description=__doc__)
@@ -36,9 +38,6 @@ def main() -> None:
     except (UserError, OSError) as error:
         print(f"hwr-export: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("hwr-export: stopped; nothing was written", file=sys.stderr)
-        sys.exit(130)
 
 
 def export(run: Path, file: Path) -> float:

@@ -26,6 +26,9 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk doesn't say of what
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -45,5 +48,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield beside
         os.replace(beside, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)

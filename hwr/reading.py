@@ -19,10 +19,12 @@ from PIL import Image
 from hwr.errors import DataError, UserError, printable
 from hwr.loading import load
 from hwr.predict import BATCH, Prediction, Recognizer
+from hwr.stopping import stoppable
 
 
+@stoppable("hwr-predict")
 def main() -> None:
-    """The command hwr-predict. Exit codes: 0; 1 where a picture could not be read; 2; 130."""
+    """The command hwr-predict. Exit codes: 0; 1 where a picture could not be read; 2; 130; 143."""
     parser = argparse.ArgumentParser(prog="hwr-predict", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder, checkpoint, forest or ONNX file")
     parser.add_argument(
@@ -53,9 +55,6 @@ def main() -> None:
     except OSError as error:  # of pictures they are told one by one; this is the output's
         print(f"hwr-predict: the output can't be written: {error.strerror}", file=sys.stderr)
         os._exit(2)  # at the usual exit Python would try to write it once more
-    except KeyboardInterrupt:
-        print("hwr-predict: stopped", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(arguments: argparse.Namespace) -> int:

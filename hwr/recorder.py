@@ -1,5 +1,6 @@
 """Lightning callbacks: the curves and checkpoints of a run, and a progress bar."""
 
+import io
 import shutil
 import sys
 import time
@@ -29,8 +30,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Write a checkpoint; the old one stays whole until the new one is."""
+        content = io.BytesIO()  # torch's own writer doesn't say why a disk takes no more
+        torch.save(checkpoint, content)
         with whole(Path(path)) as beside:
-            torch.save(checkpoint, beside)
+            beside.write_bytes(content.getbuffer())
 
 
 class Recorder(Checkpoint):

@@ -52,7 +52,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
         DataError: The data set is missing, broken, or cannot be split as asked.
         RunError: The folder holds a run, or the checkpoint does not fit.
         ConfigError: Lightning's Trainer refuses a setting.
-        KeyboardInterrupt: Stopped by Ctrl-C; the message says how to go on.
+        KeyboardInterrupt: Stopped; the message says how to go on.
     """
     _quiet()
     seed_everything(config.seed, verbose=False)
@@ -201,10 +201,12 @@ def _fit(
 ) -> None:
     try:
         trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
-    except SystemExit as stop:  # what Lightning makes of Ctrl-C, signals switched off
+    except SystemExit as end:  # what Lightning makes of a stop, Ctrl-C switched off
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop = end.__context__
+        assert isinstance(stop, KeyboardInterrupt)
         way = f"; go on with ckpt={recorder.last}" if recorder.last.exists() else ""
-        raise KeyboardInterrupt(f"stopped after {len(recorder.history)} epochs{way}") from stop
+        raise type(stop)(f"stopped after {len(recorder.history)} epochs{way}") from stop
 
 
 def _finish(

@@ -38,6 +38,12 @@ def english(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for tests that change nothing in it."""
+    return draw(tmp_path_factory.mktemp("drawn") / "english")
+
+
+@pytest.fixture(scope="session")
 def real() -> Path:
     """The real data set."""
     root = Path(os.environ.get("HWR_DATA", "data/english"))

@@ -1,0 +1,289 @@
+"""Killed at any moment: files are whole or absent, and a run goes on as if nothing had been."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from campaign import Campaign
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from victim import Aim, Ended, moments, run
+
+from hwr import checkpoint, fetch, forestfile
+
+PHASES = ("preparation", "cache", "training", "checkpoint", "test", "report")
+SMALL = ["data.height=60", "data.width=80", "data.batch_size=8", "split.val_size=0.34"]
+TRAIN = ["data=folder", "model=mlp", "trainer.max_epochs=4", "monitor=val/loss", *SMALL]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Forked processes can't use threads that torch has started in this one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def arguments(drawn: Path, folder: Path, *more: str) -> list[str]:
+    where = [f"data.root={drawn}", f"data.cache={folder}/cache", f"hydra.run.dir={folder}/run"]
+    return [*TRAIN, *where, *more]
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """What came out of a run, without what differs each time."""
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return {name: value for name, value in found.items() if "/" in name and "oob" not in name}
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    told = [tag for tag in events.Tags()["scalars"] if "second" not in tag]
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in told}
+
+
+def weights(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = checkpoint.read(file)["state_dict"]
+    return found
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Two run folders tell the same in all digits."""
+    assert figures(one) == figures(other)
+    assert curves(one) == curves(other)
+    for name in ("last", "best"):
+        mine, its = (weights(folder / f"checkpoints/{name}.ckpt") for folder in (one, other))
+        assert mine.keys() == its.keys()
+        assert all(torch.equal(mine[key], its[key]) for key in mine)
+    for name in ("predictions.csv", "README.md", "config.yaml"):
+        assert (one / name).exists() == (other / name).exists()
+    assert (one / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+
+
+def cache_is_whole(cache: Path) -> None:
+    for file in cache.glob("*.npz"):
+        with zipfile.ZipFile(file) as archive:
+            assert archive.testzip() is None
+        assert np.load(file)["image"].dtype == np.uint8
+
+
+def go_on(drawn: Path, folder: Path) -> Ended:
+    """The same line again, from the last checkpoint if there is one."""
+    last = folder / "run/checkpoints/last.ckpt"
+    more = [f"ckpt={last}"] if last.exists() else []
+    return run(folder, "hwr-train", arguments(drawn, folder, *more))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended = run(folder, "hwr-train", arguments(drawn, folder))
+    assert ended.code == 0, ended.said
+    return folder, ended
+
+
+def hit(
+    campaign: Campaign,
+    ended: Ended,
+    folder: Path,
+    command: str,
+    words: list[str],
+    phase: str,
+    by: signal.Signals = signal.SIGKILL,
+    before: Callable[[], Any] = lambda: None,
+) -> Ended | None:
+    """Run a command that was seen to end once, and hit it in a phase; None: it came too late."""
+    chances = [(number, length) for name, number, length in moments(ended.marks) if name == phase]
+    assert chances, f"no phase {phase} in {ended.marks}"
+    number, length = chances[campaign.random.integers(len(chances))]
+    after = length * campaign.random.random()
+    folder.mkdir()
+    aim = Aim(lambda process: os.kill(process, by), phase, number, after)
+    found = run(folder, command, words, aim, before)
+    return None if found.phase == "end" else found
+
+
+def test_train(
+    campaign: Campaign, drawn: Path, undisturbed: tuple[Path, Ended], tmp_path: Path
+) -> None:
+    """Killed in every phase; one that moves on before it is hit counts for the phase it died in."""
+    whole, ended = undisturbed
+    hits = dict.fromkeys(PHASES, 0)
+    wanted = len(campaign.trials(17, 1))
+    for number in range(10 * wanted * len(PHASES)):
+        folder = tmp_path / str(number)
+        phase = min(PHASES, key=lambda name: hits[name])
+        found = hit(campaign, ended, folder, "hwr-train", arguments(drawn, folder), phase)
+        if found is not None and found.phase in hits:
+            assert found.code == -signal.SIGKILL, found.said
+            hits[found.phase] += 1
+            with campaign.trial(f"hwr-train killed in {found.phase}"):
+                cache_is_whole(folder / "cache")
+                for file in (folder / "run").rglob("*.ckpt"):
+                    checkpoint.read(file)
+                again = go_on(drawn, folder)
+                assert again.code == 0, again.said
+                same_run(folder / "run", whole / "run")
+        shutil.rmtree(folder)
+        if min(hits.values()) >= wanted:
+            break
+    assert min(hits.values()) >= wanted, hits
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_train_stopped(
+    campaign: Campaign,
+    drawn: Path,
+    undisturbed: tuple[Path, Ended],
+    tmp_path: Path,
+    by: signal.Signals,
+    code: int,
+) -> None:
+    """One sentence that says how to go on, and nothing half written is left."""
+    whole, ended = undisturbed
+    for number in campaign.trials(30, 2):
+        folder = tmp_path / str(number)
+        phase = PHASES[number % len(PHASES)] if number > 1 else "training"
+        found = hit(campaign, ended, folder, "hwr-train", arguments(drawn, folder), phase, by)
+        if found is not None:
+            with campaign.trial(f"hwr-train stopped by {by.name}"):
+                assert found.code == code, found.said
+                (said,) = found.said.splitlines()
+                assert said.startswith("hwr-train: stopped")
+                assert not list(folder.rglob("*.part"))
+                if (last := folder / "run/checkpoints/last.ckpt").exists():
+                    assert found.phase not in ("training", "checkpoint") or f"ckpt={last}" in said
+                again = go_on(drawn, folder)
+                assert again.code == 0, again.said
+                same_run(folder / "run", whole / "run")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def network(undisturbed: tuple[Path, Ended]) -> Path:
+    """A finished run."""
+    return undisturbed[0] / "run"
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    """Every file that is no event or run's own record of times, by its path."""
+    timed = ("tfevents", "metrics.json", "README.md", ".hydra", "config.yaml", ".skops")
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not any(word in str(file) for word in timed)
+    }
+
+
+FOREST = ["data=folder", "n_estimators=20", "split.val_size=0", "data.height=60", "data.width=80"]
+
+
+@pytest.mark.parametrize(
+    ("command", "phases", "whole"),
+    [
+        ("hwr-forest", ("preparation", "cache", "model", "test", "report"), 25),
+        ("hwr-data draw", ("drawing",), 20),
+        ("hwr-data fetch", ("writing",), 20),
+        ("hwr-export", ("exporting",), 8),
+    ],
+)
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_other_commands(
+    campaign: Campaign,
+    drawn: Path,
+    network: Path,
+    tmp_path: Path,
+    command: str,
+    phases: tuple[str, ...],
+    whole: int,
+    by: signal.Signals,
+) -> None:
+    """What they write is there whole, or not at all; the same line again writes it."""
+    name, _, action = command.partition(" ")
+    if name == "hwr-export" and by != signal.SIGKILL and not campaign.trials(1, 0):
+        pytest.skip("exporting takes long; the whole campaign has it")
+    out = tmp_path / "home/out"
+    words = {
+        "hwr-forest": [*FOREST, f"data.root={drawn}", f"data.cache={tmp_path}/cache"],
+        "hwr-data": {"draw": ["draw", str(out), "--writers", "2"]}.get(
+            action, ["fetch", str(out), "--from", str(drawn)]
+        ),
+        "hwr-export": [str(network), "--out", str(out / "model.onnx")],
+    }[name]
+    if name == "hwr-forest":
+        words.append(f"hydra.run.dir={out}")
+    digests = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in drawn.glob("Img/*.png")
+    }
+
+    def before() -> None:
+        fetch.manifest = lambda: digests
+
+    def clear() -> None:
+        shutil.rmtree(out.parent, ignore_errors=True)
+        out.parent.mkdir()
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+    clear()
+    ended = run(tmp_path, name, words, before=before)
+    assert ended.code == 0, ended.said
+    expected = listing(out)
+    assert expected
+    codes = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+    for number in campaign.trials(whole, 1):
+        clear()
+        place = tmp_path / str(number)
+        phase = phases[number % len(phases)]
+        found = hit(campaign, ended, place, name, words, phase, by, before)
+        if found is None:
+            continue
+        with campaign.trial(f"{command} hit by {by.name}"):
+            assert found.code == codes[by], found.said
+            cache_is_whole(tmp_path / "cache")
+            if name == "hwr-forest":
+                for file in out.glob("*.skops"):
+                    forestfile.load_forest(file)
+            else:  # all or nothing
+                assert listing(out) in ({}, expected)
+            if by != signal.SIGKILL:
+                (said,) = found.said.splitlines()
+                assert said.startswith(f"{name}: stopped")
+                assert not list(out.parent.rglob("*.part"))
+            if not listing(out) or name == "hwr-forest":
+                again = run(tmp_path, name, words, before=before)
+                assert again.code == 0, again.said
+            assert listing(out) == expected
+
+
+def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path) -> None:
+    """A sweep killed in any job goes on by the same line, and ends as if nothing had been."""
+
+    def words(folder: Path) -> list[str]:
+        where = [f"data.root={drawn}", f"data.cache={folder}/cache", f"hydra.sweep.dir={folder}/s"]
+        return ["-m", "seed=0,1,2", "report=light", *TRAIN, *where]
+
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    ended = run(whole, "hwr-train", words(whole))
+    assert ended.code == 0, ended.said
+    phases = ("training", "checkpoint", "test", "report")
+    for number in campaign.trials(16, 1):
+        folder = tmp_path / str(number)
+        phase = phases[number % len(phases)]
+        found = hit(campaign, ended, folder, "hwr-train", words(folder), phase)
+        if found is not None:
+            with campaign.trial("sweep killed in a job"):
+                again = run(folder, "hwr-train", words(folder))
+                assert again.code == 0, again.said
+                for job in "012":
+                    same_run(folder / "s" / job, whole / "s" / job)
+        shutil.rmtree(folder)

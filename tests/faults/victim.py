@@ -1,0 +1,207 @@
+"""A command in a process of its own that says which phase it is in, and that can be hit there.
+
+The process is forked from the tests', which have imported all that is slow already.
+"""
+
+import contextlib
+import encodings.utf_8_sig  # noqa: F401  somebody who isn't root may not read it later
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+
+from hwr import cli, data, dataset, export, fetch, forest, forestfile, recorder, report
+from hwr import train as training
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    "hwr-train": cli.train,
+    "hwr-forest": cli.forest,
+    "hwr-evaluate": cli.evaluate,
+    "hwr-data": dataset.main,
+    "hwr-export": export.main,
+}
+PHASES = (
+    (data, "_digest", "preparation"),
+    (data, "_cached", "preparation"),
+    (data, "whole", "cache"),
+    (recorder.Recorder, "on_train_epoch_start", "training"),
+    (recorder.WholeCheckpointIO, "save_checkpoint", "checkpoint"),
+    (training, "_finish", "test"),
+    (forest, "_figures", "test"),
+    (forestfile, "save", "model"),
+    (report, "write", "report"),
+    (dataset, "draw", "drawing"),
+    (fetch, "_write", "writing"),
+    (export, "load", "loading"),
+    (export, "whole", "exporting"),
+)
+"""Where a phase begins."""
+
+
+@dataclass
+class Ended:
+    """What is left of a process.
+
+    Attributes:
+        code: Its exit code; minus the signal that killed it.
+        said: What it wrote to standard output and error.
+        phase: The last that it was in.
+        marks: All of them, and the seconds after which each began.
+    """
+
+    code: int
+    said: str
+    phase: str
+    marks: list[tuple[str, float]]
+
+
+@dataclass
+class Victim:
+    """A command that runs.
+
+    Attributes:
+        process: Its number.
+        output: Where its output goes.
+        stream: Where it tells its phases.
+        started: When.
+    """
+
+    process: int
+    output: Path
+    stream: TextIO
+    started: float
+
+    def wait(self, aim: "Aim | None" = None) -> Ended:
+        """Until it has ended; it is hit on the way."""
+        marks: list[tuple[str, float]] = []
+        with self.stream:
+            for line in self.stream:
+                marks.append((line.strip(), time.perf_counter() - self.started))
+                if aim and [name for name, _ in marks].count(aim.phase) == aim.time_of + 1:
+                    time.sleep(aim.after)
+                    aim.by(self.process)
+                    aim = None
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        said = self.output.read_text(errors="replace")
+        return Ended(code, said, marks[-1][0] if marks else "start", marks)
+
+
+@dataclass
+class Aim:
+    """When a process is hit.
+
+    Attributes:
+        by: What is done to it, given its number.
+        phase: In which.
+        time_of: It is hit when the phase begins for the time after so many.
+        after: Seconds after the phase began.
+    """
+
+    by: Callable[[int], Any]
+    phase: str
+    time_of: int = 0
+    after: float = 0.0
+
+
+def start(
+    folder: Path,
+    command: str,
+    arguments: Sequence[str],
+    before: Callable[[], Any] = lambda: None,
+) -> Victim:
+    """Start a command in a folder.
+
+    Args:
+        folder: Where it runs; its output goes to a file beside it.
+        command: One of `COMMANDS`.
+        arguments: Its arguments.
+        before: Called in the process, before the command.
+    """
+    output = folder.with_suffix(".txt")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        _be(folder, output, write, command, arguments, before)
+    os.close(write)
+    return Victim(child, output, os.fdopen(read), time.perf_counter())
+
+
+def run(
+    folder: Path,
+    command: str,
+    arguments: Sequence[str],
+    aim: Aim | None = None,
+    before: Callable[[], Any] = lambda: None,
+) -> Ended:
+    """Run a command in a folder to its end."""
+    return start(folder, command, arguments, before).wait(aim)
+
+
+def _be(
+    folder: Path,
+    output: Path,
+    write: int,
+    command: str,
+    arguments: Sequence[str],
+    before: Callable[[], Any],
+) -> None:
+    """Become the command; never returns."""
+    code = 1
+    try:
+        told = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(told, stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else 0)
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+        _mark(write)
+        os.chdir(folder)
+        sys.argv = [command, *arguments]
+        before()
+        COMMANDS[command]()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            if code == 0:
+                os.write(write, b"end\n")
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _mark(write: int) -> None:
+    """Let every phase tell when it begins."""
+    for owner, name, phase in PHASES:
+        setattr(owner, name, _telling(getattr(owner, name), phase, write))
+
+
+def _telling(function: Callable[..., Any], phase: str, write: int) -> Callable[..., Any]:
+    def told(*arguments: Any, **named: Any) -> Any:
+        with contextlib.suppress(OSError):
+            os.write(write, f"{phase}\n".encode())
+        return function(*arguments, **named)
+
+    return told
+
+
+def moments(marks: Sequence[tuple[str, float]]) -> Iterator[tuple[str, int, float]]:
+    """Each time a phase began: which, the how many-th, and how long it took."""
+    seen: dict[str, int] = {}
+    for (name, began), (_, ended) in pairwise(marks):
+        yield name, seen.setdefault(name, 0), ended - began
+        seen[name] += 1

@@ -172,13 +172,22 @@ def table(runs: Sequence[Found], sort: str = "acc") -> list[Row]:
 
 
 def _varied(settings: Sequence[dict[str, str]]) -> list[str]:
-    """Keys in which the settings of a model differ, those with columns of their own aside."""
+    """Keys in which the settings of a model differ, those with columns of their own aside.
+
+    What follows from the name of its group, as all of augment follows from hand, is left out.
+    """
     values: dict[str, set[str]] = {}
     for one in settings:
         for key, value in one.items():
             values.setdefault(key, set()).add(value)
+    varied = [key for key, found in values.items() if len(found) > 1]
     told = {"data.name", "split.name"}
-    return [key for key, found in values.items() if len(found) > 1 and key not in told]
+    for name in [key for key in varied if key.endswith(".name")]:
+        group = [key for key in varied if key.startswith(name.removesuffix("name"))]
+        kinds = {tuple(one.get(key) for key in group) for one in settings if name in one}
+        if len(kinds) == len(values[name]):
+            told.update(set(group) - {name})
+    return [key for key in varied if key not in told]
 
 
 def _row(runs: list[Found], varied: Sequence[str]) -> Row:
@@ -190,7 +199,10 @@ def _row(runs: list[Found], varied: Sequence[str]) -> Row:
         half, one_more = intervals.half_widths(accuracy, intervals.shared(done))
     return {
         "model": _name(runs[0], "model"),
-        "setting": " ".join(f"{key}={_short(known[key])}" for key in varied if key in known) or "-",
+        "setting": " ".join(
+            f"{key.removesuffix('.name')}={_short(known[key])}" for key in varied if key in known
+        )
+        or "-",
         "data": _name(runs[0], "data"),
         "split": _name(runs[0], "split"),
         "runs": len(done),

@@ -4,31 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-
-from hwr import synthetic
-
-CLASSES = "019Aa"
-WRITERS = 4
+from english import draw
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["HWR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-def draw(folder: Path, pictures: str = "Img") -> Path:
-    """A data set of the Kaggle form: five classes, four writers."""
-    rows = ["image,label"]
-    (folder / pictures).mkdir(parents=True, exist_ok=True)
-    for writer in range(1, WRITERS + 1):
-        drawn = synthetic.pictures(writer, 0)
-        for label in CLASSES:
-            number = synthetic.CHARACTERS.index(label)
-            name = f"img{number + 1:03d}-{writer:03d}.png"
-            drawn[number].convert("RGB").save(folder / pictures / name, compress_level=1)
-            rows.append(f"Img/{name},{label}")
-    (folder / "english.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return folder
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import draw
+from english import draw
 
 TRAIN, FOREST = (Path(sys.executable).with_name(f"hwr-{name}") for name in ("train", "forest"))
 

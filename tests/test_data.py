@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, WRITERS, draw
+from english import CLASSES, WRITERS, draw
 from PIL import Image
 
 from hwr import data, images, synthetic

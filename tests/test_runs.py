@@ -28,6 +28,7 @@ def write(
     epochs: int = 30,
     val: float | None = None,
     model: str = "cnn",
+    augment: dict[str, Any] | None = None,
     **split: Any,
 ) -> None:
     """A finished run by hand."""
@@ -47,6 +48,7 @@ def write(
         "config": {
             "seed": seed,
             "model": {"name": model},
+            **({"augment": augment} if augment else {}),
             "split": {"name": "stratified", "seed": seed, **split},
             "trainer": {"max_epochs": epochs},
         },
@@ -63,6 +65,20 @@ def test_rows_by_setting(tmp_path: Path) -> None:
     assert (long["setting"], long["runs"], long["acc_low"]) == ("trainer.max_epochs=60", 1, None)
     assert (short["setting"], short["runs"]) == ("trainer.max_epochs=30", 3)
     assert short["acc"] == pytest.approx(0.73)
+
+
+def test_a_group_is_told_by_its_name(tmp_path: Path) -> None:
+    hand = {"name": "hand", "rotate": 12, "pen": 0.7}
+    write(tmp_path / "0", 0.7, augment=hand)
+    write(tmp_path / "1", 0.8, augment={"name": "none", "rotate": 0, "pen": 0})
+    assert [row["setting"] for row in table(read_runs([tmp_path]))] == [
+        "augment=none",
+        "augment=hand",
+    ]
+    write(tmp_path / "2", 0.9, augment=hand | {"pen": 0})
+    assert table(read_runs([tmp_path]))[0]["setting"] == (
+        "augment=hand augment.pen=0 augment.rotate=12"
+    )
 
 
 def test_interval_of_overlapping_splits(tmp_path: Path) -> None:

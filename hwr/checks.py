@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 from hwr.schema import (
@@ -30,6 +31,7 @@ MAX_PIXELS = 89_478_485
 
 def problems(config: Any) -> Iterator[str]:
     """What is out of range or contradictory, a sentence each."""
+    yield from _too_large(config)
     if hasattr(config, "data"):
         yield from _data_problems(config.data)
     match config:
@@ -38,8 +40,8 @@ def problems(config: Any) -> Iterator[str]:
             yield from _training_problems(config)
         case ForestConfig():
             yield from _split_problems(config)
-            if config.n_estimators < 1:
-                yield f"n_estimators={config.n_estimators} must be at least 1"
+            if not 1 <= config.n_estimators <= 100_000:
+                yield f"n_estimators={config.n_estimators} must lie between 1 and 100000"
             if config.n_jobs < 1 and config.n_jobs != -1:
                 yield f"n_jobs={config.n_jobs} must be at least 1, or -1 for all processor cores"
         case EvaluateConfig():
@@ -48,12 +50,26 @@ def problems(config: Any) -> Iterator[str]:
                 yield f"context={config.context} must be null or writer"
 
 
+def _too_large(config: Any, prefix: str = "") -> Iterator[str]:
+    """Whole numbers that no machine could do anything with."""
+    for name, value in vars(config).items():
+        if is_dataclass(value):
+            yield from _too_large(value, f"{prefix}{name}.")
+        elif isinstance(value, int) and abs(value) >= 2**32:
+            yield f"{prefix}{name}={value} must lie between {1 - 2**32} and {2**32 - 1}"
+
+
 def _data_problems(data: DataConfig) -> Iterator[str]:
+    from hwr.loading import MOST_PIXELS  # brings NumPy
+
     if data.preprocessing not in PREPROCESSINGS:
         yield f"data.preprocessing={data.preprocessing} must be one of {', '.join(PREPROCESSINGS)}"
     for name in ("height", "width", "batch_size"):
         if getattr(data, name) < 1:
             yield f"data.{name}={getattr(data, name)} must be at least 1"
+    if data.height * data.width > MOST_PIXELS:
+        size = f"data.height={data.height} data.width={data.width}"
+        yield f"{size} is more than the {MOST_PIXELS:,} pixels that an array may have"
     if isinstance(data, FolderConfig) and not 1 <= data.max_pixels <= MAX_PIXELS:
         yield f"data.max_pixels={data.max_pixels} must lie between 1 and {MAX_PIXELS}"
     if isinstance(data, EmnistConfig):
@@ -103,8 +119,8 @@ def _training_problems(config: TrainConfig) -> Iterator[str]:
     if not (model.lr > 0 and math.isfinite(model.lr)):
         yield f"model.lr={model.lr} must be above 0 and finite"
     match model:
-        case MLPConfig() if model.hidden < 1:
-            yield f"model.hidden={model.hidden} must be at least 1"
+        case MLPConfig() if not 1 <= model.hidden <= 65_536:
+            yield f"model.hidden={model.hidden} must lie between 1 and 65536"
         case CNNConfig():
             if config.data.height < 12 or config.data.width < 16:
                 yield (

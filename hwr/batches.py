@@ -73,22 +73,32 @@ class Batches:
                 part = slice(start + self.rank, start + self.batch_size, self.ranks)
                 yield self.image[part] / 255, self.label[part]
             return
-        random = np.random.default_rng([self.seed, self.epoch])
+        order, group = self._order()
+        for number in range(len(self)):
+            share = self._share(number)
+            index = torch.from_numpy(order[share])
+            batch = self.image[index] / 255, self.label[index]
+            yield batch if group is None else (*batch, torch.from_numpy(group[share]))
+
+    def rows(self, number: int) -> Indices:
+        """Which pictures this process takes of a shuffled batch of the epoch, counted from 0."""
+        return self._order()[0][self._share(number)]
+
+    def _share(self, number: int) -> slice:
+        start = number * self.batch_size
+        return slice(start + self.rank, min(start + self.batch_size, self.count), self.ranks)
+
+    def _order(self) -> tuple[Indices, Indices | None]:
+        """The pictures of this epoch, and the group of each where groups are wanted."""
+        random = np.random.default_rng([self.seed or 0, self.epoch])
         rows = np.arange(len(self.label), dtype=np.int64)
         if self.seen < len(rows):
             rows[self.own :] = self._drawn(random)
             rows = rows[: self.seen]
-        group: Indices | None = None
         if self.writer is None:
-            order = random.permutation(rows)
-        else:
-            order, group = in_groups(self.writer[rows], random)
-            order = rows[order]
-        for start in range(0, self.count, self.batch_size):
-            share = slice(start + self.rank, min(start + self.batch_size, self.count), self.ranks)
-            index = torch.from_numpy(order[share])
-            batch = self.image[index] / 255, self.label[index]
-            yield batch if group is None else (*batch, torch.from_numpy(group[share]))
+            return random.permutation(rows), None
+        order, group = in_groups(self.writer[rows], random)
+        return rows[order], group
 
     def _drawn(self, random: np.random.Generator) -> Indices:
         """Rows of the drawn pictures in a new order, one writer after the other if these count."""

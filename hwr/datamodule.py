@@ -91,7 +91,7 @@ class CharacterData(LightningDataModule):
         index = torch.from_numpy(rows)
         image, label, count, share = image[index], label[index], 0, 1.0
         if self.augment is not None and self.augment.drawn:
-            more, classes, people = self._drawn(self.augment.drawn)
+            more, classes, people, _ = self._drawn(self.augment.drawn)
             count, share = len(classes), self.augment.drawn_share
             image, label = torch.cat([image, more]), torch.cat([label, classes])
             writer = np.concatenate([writer, writer.max() + people])
@@ -99,8 +99,15 @@ class CharacterData(LightningDataModule):
         batch_size, ranks = self.config.batch_size, self._share()
         return Batches(image, label, batch_size, self.seed, *ranks, groups, count, share)
 
-    def _drawn(self, writers: int) -> tuple[Tensor, Tensor, Indices]:
-        """Images, labels and writers of what the built-in pen adds to the training pictures."""
+    def names(self, rows: Indices) -> list[str]:
+        """Files of rows of the training batches; those of the built-in pen are in `pen/`."""
+        names = [self.characters.files[row] for row in self.parts.train]
+        if self.augment is not None and self.augment.drawn:
+            names += self._drawn(self.augment.drawn)[3]
+        return [names[row] for row in rows]
+
+    def _drawn(self, writers: int) -> tuple[Tensor, Tensor, Indices, list[str]]:
+        """Images, labels, writers and names of what the built-in pen adds to the training part."""
         shared = {field.name: getattr(self.config, field.name) for field in fields(DataConfig)}
         drawn = data.load(SyntheticConfig(**shared, writers=writers, seed=0))
         assert drawn.writer is not None
@@ -110,7 +117,8 @@ class CharacterData(LightningDataModule):
         if not len(rows):
             raise DataError("augment.drawn: the built-in pen draws none of this set's classes")
         image = torch.from_numpy(drawn.image[rows])[:, None]
-        return image, torch.from_numpy(label[rows]), drawn.writer[rows]
+        names = [f"pen/{drawn.files[row]}" for row in rows]
+        return image, torch.from_numpy(label[rows]), drawn.writer[rows], names
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Change training pictures on the device that they are on."""

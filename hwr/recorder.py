@@ -17,10 +17,15 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hwr import sheets, tensorboard
-from hwr.batches import Batch
+from hwr.batches import Batch, Batches
+from hwr.datamodule import CharacterData
+from hwr.errors import RunError
 from hwr.files import whole
 from hwr.models.base import CharacterClassifier
 from hwr.schema import ReportConfig
+
+LISTED = 100
+"""Pictures that a message names."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -128,7 +133,7 @@ class Recorder(Checkpoint):
         self._validated = False
         seed = self.identity["seed"] * 1_000_003 + trainer.current_epoch
         torch.manual_seed((seed + trainer.global_rank * 2**52) % 2**63)
-        self._lr, self._pictures = trainer.optimizers[0].param_groups[0]["lr"], 0
+        self._lr, self._pictures = _lr(trainer), 0
         self._norms.clear()
         self._epoch_started = time.perf_counter()
 
@@ -144,6 +149,34 @@ class Recorder(Checkpoint):
             epoch = trainer.current_epoch + 1
             png = sheets.batch(grey, label.numpy(), pl_module.alphabet, epoch)
             tensorboard.write_image(self.writer, "train/batch", png, epoch)
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Stop before a loss that is no number spoils the weights.
+
+        Raises:
+            RunError: Tells step, learning rate and pictures, and where the last good weights are.
+        """
+        if loss.isfinite():
+            return
+        step, batch = trainer.global_step + 1, trainer.fit_loop.batch_idx
+        data, loader = trainer.datamodule, trainer.train_dataloader  # type: ignore[attr-defined]
+        assert isinstance(data, CharacterData)
+        assert isinstance(loader, Batches)
+        names = data.names(loader.rows(batch))
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        raise RunError(
+            f"the loss is {float(loss.detach())} at step {step} "
+            f"(epoch {trainer.current_epoch + 1}, batch {batch + 1}), where the learning rate "
+            f"is {_lr(trainer):.3g}; {self._last_good()}; "
+            f"the batch holds {', '.join(names[:LISTED])}{more}"
+        )
+
+    def _last_good(self) -> str:
+        if not self.last.exists():
+            return "no epoch has ended, so no checkpoint is left"
+        return f"the last good checkpoint is {self.last}"
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -167,7 +200,18 @@ class Recorder(Checkpoint):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the epoch."""
+        """Record the epoch.
+
+        Raises:
+            RunError: Its last step has left weights that are no numbers.
+        """
+        for name, value in pl_module.state_dict().items():
+            if not value.isfinite().all():
+                raise RunError(
+                    f"{name} is not finite after epoch {trainer.current_epoch + 1}, step "
+                    f"{trainer.global_step}, where the learning rate is {_lr(trainer):.3g}; "
+                    f"{self._last_good()}"
+                )
         row = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
@@ -202,6 +246,11 @@ class Recorder(Checkpoint):
         if self.monitor is not None and other.is_file() and not self.best.exists():
             with whole(self.best) as beside:
                 shutil.copyfile(other, beside)
+
+
+def _lr(trainer: Trainer) -> float:
+    """The learning rate of the next step."""
+    return float(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 class ProgressBar(Callback):

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -11,8 +13,13 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from hwr.paper import WORKING, ink_box, settle
 
+LARGE = 2**24
+"""Pictures of more pixels are decoded one at a time, or two threads would need twice the memory."""
 WINDOW = 16 / 15
 """Side of the `ink` window over the picture's shorter side: 960 pixels of 900."""
+
+
+_one_large = Lock()
 
 
 def read(
@@ -25,15 +32,29 @@ def read(
             `max_pixels`; Pillow raises many kinds.
     """
     with open_limited(file, max_pixels) as picture:
-        return PREPARE[preprocessing](grey(picture), height, width)
+        large = picture.width * picture.height > LARGE
+        with _one_large if large else nullcontext():
+            return PREPARE[preprocessing](grey(picture), height, width)
 
 
 def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
     """Open a picture, of which nothing is decoded yet.
 
+    Args:
+        file: Its path, or the file, which must be seekable.
+        max_pixels: It may have.
+
     Raises:
         Exception: As for `read`.
     """
+    picture = _opened(file, max_pixels)
+    if picture.format != "PNG":
+        return picture
+    picture.verify()  # decoding would not look at the checksums, and take wrong bits for a picture
+    return _opened(file, max_pixels)
+
+
+def _opened(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
     try:
         picture = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -69,10 +90,12 @@ def grey(picture: Image.Image) -> Image.Image:
     if picture.getexif().get(0x0112, 1) != 1:
         picture = ImageOps.exif_transpose(picture)
     if picture.has_transparency_data:
-        colours = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), colours)
-        if np.asarray(picture.convert("L")).min() > 250:  # white ink on nothing
-            return ImageChops.invert(colours.getchannel("A"))
+        if picture.mode not in ("LA", "RGBA"):
+            picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
+        opaque, sheet = picture.getchannel("A"), Image.new("L", picture.size, "white")
+        sheet.paste(picture.convert("L"), mask=opaque)
+        white_on_nothing = np.asarray(sheet).min() > 250
+        return ImageChops.invert(opaque) if white_on_nothing else sheet
     if picture.mode.startswith("I"):  # Pillow would clip 16 bits to 8
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:

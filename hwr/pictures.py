@@ -36,6 +36,8 @@ def open_picture(source: Any) -> Image.Image:
     elif not hasattr(source, "read"):
         raise DataError(f"an object of type {type(source).__name__} is no picture")
     try:
+        if hasattr(source, "read") and not source.seekable():
+            source = BytesIO(source.read())
         with images.open_limited(source, Image.MAX_IMAGE_PIXELS or sys.maxsize) as picture:
             return _grey(picture, name)
     except DataError:

@@ -10,7 +10,7 @@ SET := synthetic
 WHICH := the built-in data set (no english.csv in $(DATA))
 endif
 
-.PHONY: run test test-all test-faults check bench which
+.PHONY: run test test-all test-faults test-min test-new test-pre coverage check bench which
 
 run: which .venv/installed
 	$(BIN)/hwr-train experiment=notebook_cnn data=$(SET)
@@ -27,6 +27,23 @@ test-all: .venv/installed
 
 test-faults: .venv/installed
 	HWR_FAULTS=whole $(BIN)/pytest tests/faults
+
+# The oldest versions that pyproject.toml allows, the newest, and Hydra's next, in environments of
+# their own. Old and new libraries warn of each other, so there a warning is no failure.
+test-min test-new test-pre: test-%: .venv-%/installed
+	.venv-$*/bin/pytest -m "not slow" -W default
+
+.venv-%/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	grep -oE '"[a-z-]+>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/' > .venv-$*/min.txt
+	echo 'hydra-core>=1.4.0rc1' > .venv-$*/pre.txt; touch .venv-$*/new.txt
+	.venv-$*/bin/python -m pip install --quiet --editable '.[dev]' --constraint .venv-$*/$*.txt
+	@touch $@
+
+coverage: .venv/installed
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: .venv/installed
 	$(BIN)/ruff check

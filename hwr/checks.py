@@ -27,6 +27,8 @@ from hwr.schema import (
 
 MAX_PIXELS = 89_478_485
 """From here on Pillow itself takes a picture for an attack on the memory."""
+MOST_PIXELS = 4_000_000
+"""Of an array; a file that asks for more is not to be trusted."""
 
 
 def problems(config: Any) -> Iterator[str]:
@@ -60,8 +62,6 @@ def _too_large(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _data_problems(data: DataConfig) -> Iterator[str]:
-    from hwr.loading import MOST_PIXELS  # brings NumPy
-
     if data.preprocessing not in PREPROCESSINGS:
         yield f"data.preprocessing={data.preprocessing} must be one of {', '.join(PREPROCESSINGS)}"
     for name in ("height", "width", "batch_size"):

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from hwr import images
 from hwr.alphabet import Alphabet
+from hwr.checks import MOST_PIXELS
 from hwr.errors import RunError
 from hwr.frame import Frame
 from hwr.predict import Recognizer
 
-MOST_PIXELS = 4_000_000
-"""Of an array that a model takes; a file that asks for more is not to be trusted."""
 FILES = (
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",

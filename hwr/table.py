@@ -1,9 +1,10 @@
 """A data set's table, or its folders -> checked rows: every mistake is named, with its row."""
 
+import csv
+import io
 import os
 import re
 import unicodedata
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -121,33 +122,39 @@ def _rows(file: Path, config: FolderConfig) -> pd.DataFrame:
         raise DataError(f"no table {file}: {WAYS_OUT}")
     columns = {config.image_column: "file", config.label_column: "label"}
     try:
-        with warnings.catch_warnings():
-            # Without index_col=False a comma too many in every row would move the columns.
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False
-            )
-    except pd.errors.EmptyDataError as error:
-        needed = ",".join(columns)
-        raise DataError(f"{file} is empty; it needs the columns {needed}") from error
+        text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (pd.errors.ParserError, ValueError) as error:
-        raise DataError(f"{file} is not a table: {str(error).strip()}") from error
-    if missing := [name for name in columns if name not in frame.columns]:
-        found = ", ".join(map(str, frame.columns))
+    if "\0" in text:
+        raise DataError(f"{file} is not text: it holds zero bytes; save it as UTF-8")
+    # pandas would take a row of too many fields for one of the right number.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        raise DataError(f"{file} is not a table: line {reader.line_num}: {error}") from error
+    if not rows:
+        needed = ",".join(columns)
+        raise DataError(f"{file} is empty; it needs the columns {needed}")
+    head, *rows = rows
+    if missing := [name for name in columns if name not in head]:
+        found = ", ".join(head[:20]) + (" ..." if len(head) > 20 else "")
         way = "data.image_column and data.label_column name them"
-        if len(frame.columns) == 1 and re.search("[;\t|]", found):
+        if len(head) == 1 and re.search("[;\t|]", found):
             way = "its columns must be separated by commas"
         raise DataError(f"{file} lacks the column {' and '.join(missing)}; it has {found} ({way})")
     for name in [*columns, config.writer_column]:
-        if f"{name}.1" in frame.columns:  # what pandas makes of a name's second use
+        if head.count(name) > 1:
             raise DataError(f"{file} has two columns {name}")
-    if frame.empty:
+    if not rows:
         raise DataError(f"{file} has no rows")
-    if config.writer_column in frame.columns:
+    for number, row in enumerate(rows, start=1):
+        if len(row) < len(head) or any(row[len(head) :]):  # empty ones too many are harmless
+            raise DataError(f"{file}: row {number} has {len(row)} fields, the header {len(head)}")
+    if config.writer_column in head:
         columns[config.writer_column] = "writer"
-    return frame[list(columns)].rename(columns=columns)
+    places = {name: head.index(column) for column, name in columns.items()}
+    return pd.DataFrame({name: [row[place] for row in rows] for name, place in places.items()})
 
 
 def _one_form(source: Path, labels: Sequence[str]) -> None:

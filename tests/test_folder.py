@@ -206,7 +206,7 @@ def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
         grey = (255 - np.minimum(image * 16, 255)).astype(np.uint8)
         Image.fromarray(grey).save(root / str(label) / f"{number:04d}.png")
     settings = ["data=folder", f"data.root={root}", "data.height=24", "data.width=32"]
-    config = compose([*settings, "model=cnn", "trainer.max_epochs=8", "trainer.accelerator=cpu"])
+    config = compose([*settings, "model=cnn", "trainer.max_epochs=12", "trainer.accelerator=cpu"])
     figures = train(config, tmp_path / "run")
     assert figures["test/acc"] > 0.95
     assert figures["test_pictures"] == 450

@@ -59,7 +59,7 @@ def test_files_that_grow_too_large(
     ended = run(whole, command, arguments)
     assert ended.code == 0, ended.said
     largest = max(file.stat().st_size for file in whole.rglob("*") if file.is_file())
-    for number in campaign.trials(30, 2):
+    for number in campaign.trials(15, 2):
         folder = tmp_path / str(number)
         folder.mkdir()
         most = max(500, int(largest ** campaign.random.uniform(0.3, 1)))  # room for the output

@@ -150,7 +150,7 @@ def test_train_stopped(
 ) -> None:
     """One sentence that says how to go on, and nothing half written is left."""
     whole, ended = undisturbed
-    for number in campaign.trials(30, 2):
+    for number in campaign.trials(12, 2):
         folder = tmp_path / str(number)
         phase = PHASES[number % len(PHASES)] if number > 1 else "training"
         found = hit(campaign, ended, folder, "hwr-train", arguments(drawn, folder), phase, by)
@@ -190,10 +190,10 @@ FOREST = ["data=folder", "n_estimators=20", "split.val_size=0", "data.height=60"
 @pytest.mark.parametrize(
     ("command", "phases", "whole"),
     [
-        ("hwr-forest", ("preparation", "cache", "model", "test", "report"), 25),
-        ("hwr-data draw", ("drawing",), 20),
-        ("hwr-data fetch", ("writing",), 20),
-        ("hwr-export", ("exporting",), 8),
+        ("hwr-forest", ("preparation", "cache", "model", "test", "report"), 10),
+        ("hwr-data draw", ("drawing",), 10),
+        ("hwr-data fetch", ("writing",), 10),
+        ("hwr-export", ("exporting",), 3),
     ],
 )
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
@@ -276,7 +276,7 @@ def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path) -> None:
     ended = run(whole, "hwr-train", words(whole))
     assert ended.code == 0, ended.said
     phases = ("training", "checkpoint", "test", "report")
-    for number in campaign.trials(16, 1):
+    for number in campaign.trials(8, 1):
         folder = tmp_path / str(number)
         phase = phases[number % len(phases)]
         found = hit(campaign, ended, folder, "hwr-train", words(folder), phase)

@@ -29,13 +29,13 @@ class Found:
     mebibytes: float
 
 
-def apart(do: Callable[[], Any]) -> Found:
-    """Do it in a forked process; one that takes longer than `SECONDS` is killed."""
+def apart(do: Callable[[], Any], seconds: int = SECONDS) -> Found:
+    """Do it in a forked process; one that takes longer is killed."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
+        signal.alarm(seconds)
         refused = broke = None
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:

@@ -2,13 +2,16 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from apart import Found, apart
 from campaign import Campaign
 from pytorch_lightning import LightningModule, Trainer
 from test_kill import figures, weights
@@ -40,8 +43,19 @@ def whole(
     """Settings of a small run, and the run in which nothing was wrong."""
     folder = tmp_path_factory.mktemp(request.param)
     settings = [*TINY, *MODELS[request.param]]
-    train(compose(settings), folder)
+    done = trained_apart(lambda: train(compose(settings), folder))
+    assert done.broke is None, done.broke
     return settings, folder
+
+
+def trained_apart(do: Callable[[], Any]) -> Found:
+    """Train in another process: where torch has trained, none that trains can be forked."""
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        do()
+
+    return apart(alone, seconds=300)
 
 
 class Spoiler:
@@ -110,47 +124,57 @@ def test_a_step_that_is_spoilt(
     for number in campaign.trials(24, 3):
         folder, kind = tmp_path / str(number), ("nan", "inf", "gradient")[number % 3]
         step = int(campaign.random.integers(1, EPOCHS * STEPS))
-        spoiler.aim(step, kind)
+        one = partial(spoilt, settings, undisturbed, folder, spoiler, step, kind)
         with campaign.trial(f"loss or gradient that is {'inf' if kind == 'gradient' else kind}"):
-            with pytest.raises(RunError) as error:
-                train(compose(settings), folder)
-            said, last = str(error.value), folder / "checkpoints/last.ckpt"
-            assert "\n" not in said
-            assert "learning rate is" in said
-            done = (step - 1) // STEPS
-            if kind != "gradient":
-                place = f"epoch {done + 1}, batch {step - done * STEPS}"
-                assert f"the loss is {kind} at step {step} ({place})" in said
-                names = re.split(", | and ", said.partition("the batch holds ")[2])
-                named = torch.from_numpy(np.stack(pictures(settings, names)))[:, None]
-                assert torch.equal(named / 255, spoiler.batch[0])
-            elif step % STEPS == 0:
-                assert f"is not finite after epoch {done + 1}, step {step}" in said
-            else:
-                assert f"the loss is nan at step {step + 1} " in said
-            assert last.exists() == (done > 0)
-            if done:
-                assert str(last) in said
-                assert all(value.isfinite().all() for value in weights(last).values())
-                spoiler.aim(0, "")
-                train(compose([*settings, f"ckpt={last}"]), folder)
-                assert figures(folder) == figures(undisturbed)
-            else:
-                assert "no epoch has ended" in said
+            found = trained_apart(one)
+            assert (found.broke, found.refused) == (None, None)
+
+
+def spoilt(
+    settings: list[str], undisturbed: Path, folder: Path, spoiler: Spoiler, step: int, kind: str
+) -> None:
+    spoiler.aim(step, kind)
+    with pytest.raises(RunError) as error:
+        train(compose(settings), folder)
+    said, last = str(error.value), folder / "checkpoints/last.ckpt"
+    assert "\n" not in said
+    assert "learning rate is" in said
+    done = (step - 1) // STEPS
+    if kind != "gradient":
+        place = f"epoch {done + 1}, batch {step - done * STEPS}"
+        assert f"the loss is {kind} at step {step} ({place})" in said
+        names = re.split(", | and ", said.partition("the batch holds ")[2])
+        named = torch.from_numpy(np.stack(pictures(settings, names)))[:, None]
+        assert torch.equal(named / 255, spoiler.batch[0])
+    elif step % STEPS == 0:
+        assert f"is not finite after epoch {done + 1}, step {step}" in said
+    else:
+        assert f"the loss is nan at step {step + 1} " in said
+    assert last.exists() == (done > 0)
+    if not done:
+        assert "no epoch has ended" in said
+        return
+    assert str(last) in said
+    assert all(value.isfinite().all() for value in weights(last).values())
+    spoiler.aim(0, "")
+    train(compose([*settings, f"ckpt={last}"]), folder)
+    assert figures(folder) == figures(undisturbed)
 
 
 def test_a_learning_rate_that_is_far_too_large(
     campaign: Campaign, whole: tuple[list[str], Path], tmp_path: Path
 ) -> None:
+    """It is told, or all numbers stay finite, as they do where units die."""
     for number, rate in zip(campaign.trials(4, 1), (1e30, 1e38, 1e20, 1e35), strict=False):
         folder = tmp_path / str(number)
+        settings = compose([*whole[0], f"model.lr={rate}"])
         with campaign.trial("learning rate far too large"):
-            said = "the loss is"
-            try:
-                figure = train(compose([*whole[0], f"model.lr={rate}"]), folder)["test/loss"]
-                assert math.isfinite(figure)  # dead units may keep all numbers finite
-            except RunError as error:
-                said = str(error)
-            assert re.fullmatch(r".*(is not finite after|the loss is).*", said)
+            found = trained_apart(partial(train, settings, folder))
+            assert found.broke is None, found.broke
+            if found.refused is None:
+                assert math.isfinite(figures(folder)["test/loss"])
+            else:
+                assert re.search("is not finite after|the loss is", found.refused)
+                assert "\n" not in found.refused
             for file in folder.rglob("*.ckpt"):
                 assert all(value.isfinite().all() for value in weights(file).values())

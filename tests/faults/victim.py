@@ -4,7 +4,8 @@ The process is forked from the tests', which have imported all that is slow alre
 """
 
 import contextlib
-import encodings.utf_8_sig  # noqa: F401  somebody who isn't root may not read it later
+import encodings.utf_8_sig  # noqa: F401  somebody who isn't root may not read them later
+import importlib.readers  # noqa: F401
 import os
 import signal
 import sys
@@ -176,12 +177,15 @@ def _be(
 
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
+        try:
+            for one in (signal.SIGINT, signal.SIGTERM):  # it has ended, and can't be stopped now
+                signal.signal(one, signal.SIG_IGN)
             if code == 0:
                 os.write(write, b"end\n")
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(code)
+        finally:
+            os._exit(code)
 
 
 def _mark(write: int) -> None:

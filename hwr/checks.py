@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
+from hwr.errors import MOST_PIXELS
 from hwr.schema import (
     MONITORS,
     PREPROCESSINGS,
@@ -27,8 +28,6 @@ from hwr.schema import (
 
 MAX_PIXELS = 89_478_485
 """From here on Pillow itself takes a picture for an attack on the memory."""
-MOST_PIXELS = 4_000_000
-"""Of an array; a file that asks for more is not to be trusted."""
 
 
 def problems(config: Any) -> Iterator[str]:

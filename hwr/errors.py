@@ -1,5 +1,8 @@
 """Mistakes of a user: each is one sentence that says what is wrong, where, and what to do."""
 
+MOST_PIXELS = 4_000_000
+"""Of an array: who asks for more, in settings or a model's file, has made a mistake."""
+
 
 class UserError(Exception):
     """A mistake that the commands print as one sentence, without a traceback."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from hwr import images
 from hwr.alphabet import Alphabet
-from hwr.checks import MOST_PIXELS
-from hwr.errors import RunError
+from hwr.errors import MOST_PIXELS, RunError
 from hwr.frame import Frame
 from hwr.predict import Recognizer
 

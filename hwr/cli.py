@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import threading
 import traceback
 import warnings
 from contextlib import suppress
@@ -75,6 +76,7 @@ def _launch(name: str) -> None:
     parser.error = lambda message: _end(f"{program}: {message}", 2)  # type: ignore[method-assign]
     arguments = parser.parse_args()
     sys.addaudithook(watch)
+    threading.excepthook = _report_of_thread
     warnings.filterwarnings("ignore", "Image size")  # Pillow's; such pictures are refused
     if arguments.experimental_rerun:
         _end(f"{program}: --experimental-rerun would load a pickle, which can run code", 2)
@@ -178,9 +180,15 @@ def _report(what: str, error: Exception, full: bool, folder: Path | None = None)
     if full or not isinstance(error, UserError | OSError):
         traceback.print_exception(error)
     elif isinstance(error, OSError) and (where := error.filename or folder):
-        print(printable(f"{what}: {error.strerror}: {where}"), file=sys.stderr)
+        print(printable(f"{what}: {error.strerror}: {os.fsdecode(where)}"), file=sys.stderr)
     else:
         print(printable(f"{what}: {error}"), file=sys.stderr)
+
+
+def _report_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """Nothing where TensorBoard's thread can't write: it hands the error on to the main one."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _code(error: Exception) -> int:

@@ -19,7 +19,7 @@ APART = 1e-5
 """How far their probabilities may lie apart."""
 
 
-@stoppable("hwr-export", "nothing was written")
+@stoppable("hwr-export")
 def main() -> None:
     """The command hwr-export."""
     parser = argparse.ArgumentParser(prog="hwr-export", description=__doc__)

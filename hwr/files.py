@@ -44,8 +44,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise DataError(f"{path} exists already; nothing was changed, choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    beside.mkdir()
     try:
+        beside.mkdir()
         yield beside
         os.replace(beside, path)
     except OSError as error:

@@ -12,12 +12,11 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def stoppable(program: str, kept: str = "") -> Iterator[None]:
+def stoppable(program: str) -> Iterator[None]:
     """End a command that is stopped with one sentence and exit code 130, after SIGTERM with 143.
 
     Args:
-        program: Its name.
-        kept: What is said where the exception doesn't say more.
+        program: Its name; the exception may say how to go on.
     """
 
     def terminate(_: int, __: FrameType | None) -> None:
@@ -27,8 +26,7 @@ def stoppable(program: str, kept: str = "") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        words = str(stop) or "; ".join(["stopped", kept] if kept else ["stopped"])
-        print(f"{program}: {words}", file=sys.stderr)
+        print(f"{program}: {str(stop) or 'stopped; nothing half done is left'}", file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, before)

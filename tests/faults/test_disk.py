@@ -1,18 +1,16 @@
 """Disks that are full, folders that are read-only or vanish: one sentence, and old files stay."""
 
 import os
-import resource
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from campaign import Campaign
 from test_kill import FOREST, TRAIN, cache_is_whole, figures, listing
-from victim import Aim, Ended, run
+from victim import Aim, Ended, limited, run
 
 from hwr import checkpoint
 
@@ -38,16 +36,6 @@ def words(drawn: Path, folder: Path, out: Path, *more: str) -> dict[str, list[st
     }
 
 
-def limited(most: int) -> Callable[[], Any]:
-    """What lets a process write no file beyond so many bytes: writing fails as on a full disk."""
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-
-    return limit
-
-
 @pytest.mark.parametrize("command", ["hwr-train", "hwr-forest", "hwr-data"])
 def test_files_that_grow_too_large(
     campaign: Campaign, drawn: Path, tmp_path: Path, command: str
@@ -64,7 +52,7 @@ def test_files_that_grow_too_large(
         folder.mkdir()
         most = max(500, int(largest ** campaign.random.uniform(0.3, 1)))  # room for the output
         arguments = words(drawn, folder, folder / "out")[command]
-        found = run(folder, command, arguments, before=limited(most))
+        found = run(folder, command, arguments, before=partial(limited, most))
         with campaign.trial(f"{command} on a full disk"):
             check_after(found, command, folder, whole)
             if found.code:
@@ -157,7 +145,7 @@ def test_no_permission(campaign: Campaign, drawn: Path, tmp_path: Path, command:
         place = folder / below if command != "hwr-data" else folder / "out/there"
         arguments = words(drawn, folder, place)[command]
         with campaign.trial(f"{command} without permission"):
-            found = run(tmp_path, command, arguments, before=lambda: os.setuid(NOBODY))
+            found = run(tmp_path, command, arguments, before=partial(os.setuid, NOBODY))
             said = one_sentence(found, command)
             assert "ermission denied" in said
             assert str(folder / "out") in said

@@ -22,10 +22,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_disk import one_sentence
 from test_predict import Mark
-from victim import run
+from victim import knows, run
 
 import hwr
-from hwr import fetch
 
 MARKUP = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))"]
 MARKUP += ["</td></tr></table>", "<!--", "`|`", "&lt;b&gt;", "{{7*7}}", "${HOME}", "%s%n", "$(id)"]
@@ -53,9 +52,7 @@ def models(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
         ended = run(folder, name, [*words, f"hydra.run.dir={folder}/{name}"])
         assert ended.code == 0, ended.said
     words = [str(folder / "hwr-train"), "--out", str(folder / "model.onnx")]
-    ended = run(
-        folder, "hwr-export", words
-    )  # in another process: torch's threads and forks don't mix
+    ended = run(folder, "hwr-export", words)
     assert ended.code == 0, ended.said
     (forest,) = (folder / "hwr-forest").glob("*.skops")
     last = folder / "hwr-train/checkpoints/last.ckpt"
@@ -210,16 +207,13 @@ def test_archives(campaign: Campaign, tmp_path: Path) -> None:
         for name, one in test_fetch.PICTURES.items()
     }
 
-    def before() -> None:
-        fetch.manifest = lambda: digests
-
     for number in campaign.trials(100, 4):
         folder = tmp_path / str(number)
         (folder / "home").mkdir(parents=True)
         source = archive(campaign.random, folder)
         with campaign.trial("hostile archive"):
             words = ["fetch", "english", "--from", str(source)]
-            found = run(folder / "home", "hwr-data", words, before=before)
+            found = run(folder / "home", "hwr-data", words, before=partial(knows, digests))
             one_sentence(found, "hwr-data")
             assert source.name in found.said
             assert not list((folder / "home").iterdir())

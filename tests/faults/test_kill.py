@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,13 @@ import pytest
 import torch
 from campaign import Campaign
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from victim import Aim, Ended, moments, run
+from victim import Aim, Ended, knows, moments, run
 
-from hwr import checkpoint, fetch, forestfile
+from hwr import checkpoint, forestfile
 
 PHASES = ("preparation", "cache", "training", "checkpoint", "test", "report")
 SMALL = ["data.height=60", "data.width=80", "data.batch_size=8", "split.val_size=0.34"]
 TRAIN = ["data=folder", "model=mlp", "trainer.max_epochs=4", "monitor=val/loss", *SMALL]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Forked processes can't use threads that torch has started in this one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def arguments(drawn: Path, folder: Path, *more: str) -> list[str]:
@@ -99,7 +91,7 @@ def hit(
     words: list[str],
     phase: str,
     by: signal.Signals = signal.SIGKILL,
-    before: Callable[[], Any] = lambda: None,
+    before: Callable[[], Any] | None = None,
 ) -> Ended | None:
     """Run a command that was seen to end once, and hit it in a phase; None: it came too late."""
     chances = [(number, length) for name, number, length in moments(ended.marks) if name == phase]
@@ -110,6 +102,15 @@ def hit(
     aim = Aim(lambda process: os.kill(process, by), phase, number, after)
     found = run(folder, command, words, aim, before)
     return None if found.phase == "end" else found
+
+
+def stopped(found: Ended, program: str, undisturbed: Ended) -> str:
+    """The sentence that a command ends with; it may have said what it was to say before."""
+    *before, said = found.said.splitlines()
+    assert said.startswith(f"{program}: stopped")
+    assert len(before) <= len(undisturbed.said.splitlines()), found.said
+    assert "Traceback" not in found.said
+    return said
 
 
 def test_train(
@@ -157,8 +158,7 @@ def test_train_stopped(
         if found is not None:
             with campaign.trial(f"hwr-train stopped by {by.name}"):
                 assert found.code == code, found.said
-                (said,) = found.said.splitlines()
-                assert said.startswith("hwr-train: stopped")
+                said = stopped(found, "hwr-train", ended)
                 assert not list(folder.rglob("*.part"))
                 if (last := folder / "run/checkpoints/last.ckpt").exists():
                     assert found.phase not in ("training", "checkpoint") or f"ckpt={last}" in said
@@ -225,8 +225,7 @@ def test_other_commands(
         file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in drawn.glob("Img/*.png")
     }
 
-    def before() -> None:
-        fetch.manifest = lambda: digests
+    before = partial(knows, digests)
 
     def clear() -> None:
         shutil.rmtree(out.parent, ignore_errors=True)
@@ -255,8 +254,7 @@ def test_other_commands(
             else:  # all or nothing
                 assert listing(out) in ({}, expected)
             if by != signal.SIGKILL:
-                (said,) = found.said.splitlines()
-                assert said.startswith(f"{name}: stopped")
+                stopped(found, name, ended)
                 assert not list(out.parent.rglob("*.part"))
             if not listing(out) or name == "hwr-forest":
                 again = run(tmp_path, name, words, before=before)

@@ -1,12 +1,15 @@
 """A command in a process of its own that says which phase it is in, and that can be hit there.
 
-The process is forked from the tests', which have imported all that is slow already.
+A server that has imported what is slow, and done nothing else, forks the process: in a fork of the
+tests' own process, torch would wait for threads that only the tests have.
 """
 
 import contextlib
 import encodings.utf_8_sig  # noqa: F401  somebody who isn't root may not read them later
 import importlib.readers  # noqa: F401
+import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -14,11 +17,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import torch
 
 from hwr import cli, data, dataset, export, fetch, forest, forestfile, recorder, report
 from hwr import train as training
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pytest", *(name for name in sys.modules if name[:4] == "hwr.")])
 
 COMMANDS: dict[str, Callable[[], None]] = {
     "hwr-train": cli.train,
@@ -67,28 +77,31 @@ class Victim:
     """A command that runs.
 
     Attributes:
-        process: Its number.
+        process: What it runs in.
         output: Where its output goes.
-        stream: Where it tells its phases.
+        told: Where it tells its phases.
         started: When.
     """
 
-    process: int
+    process: ForkServerProcess
     output: Path
-    stream: TextIO
+    told: Connection
     started: float
 
     def wait(self, aim: "Aim | None" = None) -> Ended:
         """Until it has ended; it is hit on the way."""
         marks: list[tuple[str, float]] = []
-        with self.stream:
-            for line in self.stream:
+        with self.told, os.fdopen(self.told.fileno(), closefd=False) as lines:
+            for line in lines:
                 marks.append((line.strip(), time.perf_counter() - self.started))
                 if aim and [name for name, _ in marks].count(aim.phase) == aim.time_of + 1:
                     time.sleep(aim.after)
-                    aim.by(self.process)
+                    assert self.process.pid
+                    aim.by(self.process.pid)
                     aim = None
-        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        self.process.join()
+        code = self.process.exitcode
+        assert code is not None
         said = self.output.read_text(errors="replace")
         return Ended(code, said, marks[-1][0] if marks else "start", marks)
 
@@ -110,11 +123,22 @@ class Aim:
     after: float = 0.0
 
 
+def knows(digests: dict[str, str]) -> None:
+    """Before hwr-data fetch: the data set that it knows is another, of these pictures."""
+    fetch.manifest = lambda: digests
+
+
+def limited(most: int) -> None:
+    """Before a command that can write no file beyond so many bytes, as if the disk were full."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
 def start(
     folder: Path,
     command: str,
     arguments: Sequence[str],
-    before: Callable[[], Any] = lambda: None,
+    before: Callable[[], Any] | None = None,
 ) -> Victim:
     """Start a command in a folder.
 
@@ -122,16 +146,14 @@ def start(
         folder: Where it runs; its output goes to a file beside it.
         command: One of `COMMANDS`.
         arguments: Its arguments.
-        before: Called in the process, before the command.
+        before: Called in the process, before the command; a module's function or a partial one.
     """
     output = folder.with_suffix(".txt")
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        _be(folder, output, write, command, arguments, before)
-    os.close(write)
-    return Victim(child, output, os.fdopen(read), time.perf_counter())
+    told, tell = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=_be, args=(folder, output, tell, command, arguments, before))
+    with tell:
+        process.start()
+    return Victim(process, output, told, time.perf_counter())
 
 
 def run(
@@ -139,7 +161,7 @@ def run(
     command: str,
     arguments: Sequence[str],
     aim: Aim | None = None,
-    before: Callable[[], Any] = lambda: None,
+    before: Callable[[], Any] | None = None,
 ) -> Ended:
     """Run a command in a folder to its end."""
     return start(folder, command, arguments, before).wait(aim)
@@ -148,10 +170,10 @@ def run(
 def _be(
     folder: Path,
     output: Path,
-    write: int,
+    tell: Connection,
     command: str,
     arguments: Sequence[str],
-    before: Callable[[], Any],
+    before: Callable[[], Any] | None,
 ) -> None:
     """Become the command; never returns."""
     code = 1
@@ -161,17 +183,20 @@ def _be(
             os.dup2(told, stream)
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
         for one in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(one, signal.default_int_handler if one == signal.SIGINT else 0)
-        warnings.resetwarnings()
+            signal.signal(one, signal.default_int_handler)
         warnings.simplefilter("ignore")
-        _mark(write)
+        torch.set_num_threads(1)
+        _mark(tell.fileno())
         os.chdir(folder)
         sys.argv = [command, *arguments]
-        before()
+        if before:
+            before()
         COMMANDS[command]()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:  # a command lets none through: it had ended already
+        code = 0
     except BaseException:
         import traceback
 
@@ -181,7 +206,7 @@ def _be(
             for one in (signal.SIGINT, signal.SIGTERM):  # it has ended, and can't be stopped now
                 signal.signal(one, signal.SIG_IGN)
             if code == 0:
-                os.write(write, b"end\n")
+                os.write(tell.fileno(), b"end\n")
             sys.stdout.flush()
             sys.stderr.flush()
         finally:

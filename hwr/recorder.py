@@ -203,9 +203,10 @@ class Recorder(Checkpoint):
         """Record the epoch.
 
         Raises:
-            RunError: Its last step has left weights that are no numbers.
+            RunError: Weights, or the loss in validation, are no numbers after its last step.
         """
-        for name, value in pl_module.state_dict().items():
+        valid = trainer.callback_metrics.get("val/loss", torch.zeros(()))
+        for name, value in [*pl_module.state_dict().items(), ("val/loss", valid)]:
             if not value.isfinite().all():
                 raise RunError(
                     f"{name} is not finite after epoch {trainer.current_epoch + 1}, step "

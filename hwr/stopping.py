@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,3 +31,21 @@ def stoppable(program: str) -> Iterator[None]:
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def unstopped() -> Iterator[None]:
+    """Let a stop wait until the block has ended, where what is called would make an error of it."""
+    if threading.current_thread() is not threading.main_thread():  # no other is ever stopped
+        yield
+        return
+    came: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(stop, lambda number, _: came.append(number)) for stop in stops]
+    try:
+        yield
+    finally:
+        for stop, handler in zip(stops, before, strict=True):
+            signal.signal(stop, handler)
+        for number in came:
+            signal.raise_signal(number)

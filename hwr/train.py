@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 import signal
 import warnings
 from pathlib import Path
@@ -36,6 +37,7 @@ from hwr.schema import (
     ModelConfig,
     TrainConfig,
 )
+from hwr.stopping import unstopped
 
 
 def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -232,6 +234,11 @@ def _finish(
             label = data.label[rows]
             found = metrics.evaluate(scores[part], label, data.alphabet)
             figures |= {f"{part}/{name}": value for name, value in found.items()}
+            if not math.isfinite(found["loss"]):
+                raise RunError(
+                    f"{part}/loss is {found['loss']}: the weights have grown too large; "
+                    f"a lower learning rate than model.lr={config.model.lr:.3g} may help"
+                )
     if isinstance(model, GlyphNet) and characters.writer is not None:
         image = torch.cat([image for image, *_ in data.test_dataloader()])
         rows, network = parts.test, model.network.cpu().float().eval()
@@ -250,7 +257,8 @@ def _finish(
     report.write(recorder.writer, done)
     if config.report.graph:
         image, _ = next(iter(data.test_dataloader()))
-        tensorboard.write_graph(recorder.writer, model.network, image[:1])
+        with unstopped():  # torch's tracer makes its own error of whatever is raised in it
+            tensorboard.write_graph(recorder.writer, model.network, image[:1])
     recorder.writer.close()
     predictions = run.rows_of(characters, parts.test, test)
     return run.finish(folder, config, characters, parts, figures, predictions)

@@ -97,7 +97,8 @@ class Victim:
                 if aim and [name for name, _ in marks].count(aim.phase) == aim.time_of + 1:
                     time.sleep(aim.after)
                     assert self.process.pid
-                    aim.by(self.process.pid)
+                    with contextlib.suppress(ProcessLookupError):  # it has just ended
+                        aim.by(self.process.pid)
                     aim = None
         self.process.join()
         code = self.process.exitcode

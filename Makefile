@@ -10,7 +10,7 @@ SET := synthetic
 WHICH := the built-in data set (no english.csv in $(DATA))
 endif
 
-.PHONY: run test test-all test-faults test-min test-new test-pre coverage check bench which
+.PHONY: run test test-all test-faults test-min test-new test-pre coverage check bench bench-small which
 
 run: which .venv/installed
 	$(BIN)/hwr-train experiment=notebook_cnn data=$(SET)
@@ -50,10 +50,21 @@ check: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: .venv/installed
-	$(BIN)/python benchmarks/fit.py
-	$(BIN)/python benchmarks/prepare.py
+# Keras lives in an environment of its own, which the benchmarks only start.
+bench: .venv/installed .venv-keras/keras
+	$(BIN)/python benchmarks/speed.py --keras .venv-keras/bin/python
 	$(BIN)/python benchmarks/report.py
+
+# The benchmarks in a small form, so that they can't rot; their times say nothing.
+bench-small: .venv/installed .venv-keras/keras
+	$(BIN)/python benchmarks/speed.py --small --keras .venv-keras/bin/python --out outputs/small
+	$(BIN)/python benchmarks/report.py --rounds 1 --epochs 1 data=synthetic data.writers=4
+	$(BIN)/python benchmarks/scaling.py --small --out outputs/small
+
+.venv-keras/keras:
+	$(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/python -m pip install --quiet tensorflow-cpu pandas pillow scikit-learn
+	@touch $@
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \

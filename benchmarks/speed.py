@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -271,16 +272,14 @@ def table(rounds: list[dict[str, Any]]) -> list[str]:
 
 
 def machine(keras: Path | None) -> dict[str, str]:
-    """Where it ran."""
-    import torch
-
+    """Where it ran. Nothing large is imported here: peaks of processes count their parent's."""
     cpu = [
         line.partition(": ")[2]
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
     found = {"processor": cpu[0], "cores": str(os.cpu_count()), "python": platform.python_version()}
-    found["torch"] = torch.__version__
+    found["torch"] = version("torch")
     if keras:
         code = (
             "import keras, tensorflow as t; print(keras.__version__, 'TensorFlow', t.__version__)"
@@ -311,7 +310,6 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(ONE[arguments.one[0]](*arguments.one[1:])))
         return
-    from hwr import dataset
     from hwr.config import compose
 
     keras = arguments.keras and arguments.keras.absolute()
@@ -319,7 +317,8 @@ def main() -> None:
         root = str(Path(compose().data.root).absolute())
         if arguments.small:
             root = f"{folder}/drawn"
-            dataset.draw(Path(root), 4, 0)
+            draw = str(Path(sys.executable).with_name("hwr-data"))
+            process([draw, "draw", root, "--writers", "4"], Path(folder))
         where, rounds = machine(keras), []
         for turn in range(1 if arguments.small else arguments.rounds):
             rounds.append(one_round(root, keras, arguments.small, turn))

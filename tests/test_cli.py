@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from english import draw
+
+from hwr.stopping import unstopped
 
 TRAIN, FOREST = (Path(sys.executable).with_name(f"hwr-{name}") for name in ("train", "forest"))
 
@@ -116,3 +119,18 @@ def test_sweep(tmp_path: Path) -> None:
     assert resumed["epochs"] == 2
     other = run(tmp_path, TRAIN, *sweep, "split.test_size=0.25,0.4")
     sentence(other, "sweep/1 holds a run with split.test_size=0.3, not 0.4; choose another")
+
+
+def test_a_stop_waits_where_it_would_become_an_error() -> None:
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    done = []
+
+    @unstopped()
+    def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]

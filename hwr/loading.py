@@ -159,6 +159,7 @@ def _from_onnx(path: Path) -> Recognizer:
         raise RunError(f"{path} needs onnxruntime: pip install 'hwr[onnx]'") from error
     try:
         options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what it would print is told by the exception
         # Weights in other files would be looked for in this folder, which can't exist.
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.absolute() / "none")

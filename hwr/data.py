@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,8 +212,13 @@ def _cached(cache: str, key: str, shape: tuple[int, ...], make: Callable[[], Ima
         pass
     image = make()
     try:
-        with whole(Path(cache).expanduser() / name) as beside, beside.open("wb") as output:
-            np.savez(output, image=image)
+        # NumPy's own savez leaves an archive open, which complains later, where the disk is full.
+        with (
+            whole(Path(cache).expanduser() / name) as beside,
+            ZipFile(beside, "w") as archive,
+            archive.open("image.npy", "w", force_zip64=True) as member,
+        ):
+            np.lib.format.write_array(member, image, allow_pickle=False)
     except (OSError, RuntimeError) as error:  # the latter: ~ where nobody has a home
         why = getattr(error, "strerror", None) or error
         print(f"hwr: going on without a cache: {why}: {cache}", file=sys.stderr)
@@ -226,14 +232,10 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], doing: str, unit: str
     """
     with ThreadPoolExecutor(_cores()) as pool:
         try:
-            yield from tqdm(
-                pool.map(work, items),
-                total=len(items),
-                desc=doing,
-                unit=unit,
-                delay=0.5,
-                disable=not sys.stderr.isatty(),
-            )
+            results = pool.map(work, items)
+            if sys.stderr.isatty():
+                results = tqdm(results, total=len(items), desc=doing, unit=unit, delay=0.5)
+            yield from results
         finally:
             pool.shutdown(cancel_futures=True)
 

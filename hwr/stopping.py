@@ -27,7 +27,7 @@ def stoppable(program: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        print(f"{program}: {str(stop) or 'stopped; nothing half done is left'}", file=sys.stderr)
+        print(f"{program}: {str(stop) or 'stopped; no file is left half written'}", file=sys.stderr)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     finally:
         signal.signal(signal.SIGTERM, before)

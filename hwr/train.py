@@ -52,7 +52,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
     Raises:
         DataError: The data set is missing, broken, or cannot be split as asked.
-        RunError: The folder holds a run, or the checkpoint does not fit.
+        RunError: The folder holds a run, the checkpoint does not fit, or a number is none.
         ConfigError: Lightning's Trainer refuses a setting.
         KeyboardInterrupt: Stopped; the message says how to go on.
     """

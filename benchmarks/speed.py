@@ -70,8 +70,8 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def plain(model: str, root: str, epochs: int) -> dict[str, tuple[float, float]]:
-    """Fit by hwr-train, and by the least loop that one would write by hand."""
+def plain(model: str, root: str, epochs: int, side: str) -> dict[str, float]:
+    """Fit by hwr-train, or by the least loop that one would write by hand."""
     import torch
     from torch.nn import functional
 
@@ -115,8 +115,9 @@ def plain(model: str, root: str, epochs: int) -> dict[str, tuple[float, float]]:
             found: float = train(config, Path(folder))["fit_seconds"]
             return found
 
-    seconds(loop), ours()  # warms up
-    return {f"{model} plain": (ours(), seconds(loop))}
+    fit = ours if side == "ours" else lambda: seconds(loop)
+    fit()  # warms up
+    return {side: fit()}
 
 
 def peak() -> dict[str, tuple[float, float]]:
@@ -228,8 +229,8 @@ def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str
                 script = str(HERE / "notebook_keras.py")
                 sides.append([str(keras), script, model, root, str(epochs), str(reads)])
             took = {}
-            for side in range(len(sides))[:: 1 if turn % 2 else -1]:
-                took[side] = process(sides[side], folder)
+            for who in range(len(sides))[:: 1 if turn % 2 else -1]:
+                took[who] = process(sides[who], folder)
             metrics = json.loads((folder / "run/metrics.json").read_text())
             theirs = took[1][2] if keras else {}
             found[f"{model} fit"] = (metrics["fit_seconds"], theirs.get("fit"))
@@ -241,7 +242,10 @@ def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str
                 for kind, value in mine.items():
                     found[f"read {kind}"] = (value, theirs.get("read"))
             many = "1" if small else str(PLAIN_EPOCHS[model])
-            found |= process([*me, "plain", model, root, many], folder)[2]
+            fits: dict[str, float] = {}
+            for side in ("ours", "theirs")[:: 1 if turn % 2 else -1]:
+                fits |= process([*me, "plain", model, root, many, side], folder)[2]
+            found[f"{model} plain"] = (fits["ours"], fits["theirs"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found |= process([*me, "peak"], folder)[2]
@@ -290,7 +294,7 @@ def machine(keras: Path | None) -> dict[str, str]:
 
 
 ONE: dict[str, Callable[..., dict[str, Any]]] = {
-    "plain": lambda model, root, epochs: plain(model, root, int(epochs)),
+    "plain": lambda model, root, epochs, side: plain(model, root, int(epochs), side),
     "peak": peak,
     "prepare": prepare,
     "forest": forest,

@@ -77,7 +77,7 @@ class Batches:
         for number in range(len(self)):
             share = self._share(number)
             index = torch.from_numpy(order[share])
-            batch = self.image[index] / 255, self.label[index]
+            batch = self.image.index_select(0, index) / 255, self.label.index_select(0, index)
             yield batch if group is None else (*batch, torch.from_numpy(group[share]))
 
     def rows(self, number: int) -> Indices:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 from zipfile import ZipFile
@@ -128,7 +129,7 @@ def _stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
 
 def _read(config: FolderConfig, rows: table.Table) -> Loaded:
     # The key is made of what the files hold, so that no change of a picture goes unnoticed.
-    contents = list(in_threads(_digest, rows.paths, "checking", "picture"))
+    contents = list(in_threads(_digest, rows.paths, "checking", "picture", at_once=16))
     fingerprint = _hash(zip(rows.files, rows.labels, contents, strict=True))
     height, width = config.height, config.width
 
@@ -141,7 +142,7 @@ def _read(config: FolderConfig, rows: table.Table) -> Loaded:
         except Exception as error:  # Pillow raises many kinds for files that are no pictures
             return f"{rows.files[row]} cannot be read as a picture ({images.why(error)})"
 
-    def decode_all() -> Image:
+    def decode_all() -> tuple[Image, float]:
         image = np.empty((len(rows.files), height, width), np.uint8)
         wrong: list[tuple[int, str]] = []
         numbers = range(len(rows.files))
@@ -151,7 +152,8 @@ def _read(config: FolderConfig, rows: table.Table) -> Loaded:
             else:
                 image[row] = result
         table.complain(rows.source, [*rows.wrong, *wrong])
-        return image
+        some = rows.paths[:: -(-len(rows.paths) // 12)]
+        return image, statistics.median(images.aspect(path) for path in some)
 
     if rows.wrong:
         decode_all()  # so that broken pictures are named together with the wrong rows
@@ -161,9 +163,7 @@ def _read(config: FolderConfig, rows: table.Table) -> Loaded:
             file=sys.stderr,
         )
     key = _hash([fingerprint, config.preprocessing, height, width, *_how()])
-    image = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
-    some = rows.paths[:: -(-len(rows.paths) // 12)]
-    aspect = statistics.median(images.aspect(path) for path in some)
+    image, aspect = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
     return rows.files, rows.labels, rows.writers, image, aspect, fingerprint
 
 
@@ -176,16 +176,15 @@ def _draw(config: SyntheticConfig) -> Loaded:
         pictures = synthetic.pictures(writer, config.seed)
         return np.stack([prepare(picture, height, width) for picture in pictures])
 
-    def draw_all() -> Image:
+    def draw_all() -> tuple[Image, float]:
         writers = range(1, config.writers + 1)
         drawn = np.stack(list(in_threads(draw, writers, "drawing", "writer")), axis=1)
-        return drawn.reshape(-1, height, width)
+        return drawn.reshape(-1, height, width), synthetic.SIZE[0] / synthetic.SIZE[1]
 
     sources = [_source(synthetic), _digest(synthetic.LETTERS), *_how()]
     key = _hash([config.writers, config.seed, config.preprocessing, height, width, *sources])
-    image = _cached(config.cache, key, (len(files), height, width), draw_all)
+    image, aspect = _cached(config.cache, key, (len(files), height, width), draw_all)
     fingerprint = _hash([*files, *labels, hashlib.sha256(image.data).hexdigest()])
-    aspect = synthetic.SIZE[0] / synthetic.SIZE[1]
     return files, labels, table.writers_of(files), image, aspect, fingerprint
 
 
@@ -196,43 +195,57 @@ def _numbers(writers: Sequence[str]) -> NDArray[np.int64]:
     return np.unique(writers, return_inverse=True)[1].astype(np.int64)
 
 
-def _cached(cache: str, key: str, shape: tuple[int, ...], make: Callable[[], Image]) -> Image:
-    """The array from the cache if it is there and whole, else made and put there.
+def _cached(
+    cache: str, key: str, shape: tuple[int, ...], make: Callable[[], tuple[Image, float]]
+) -> tuple[Image, float]:
+    """Arrays and aspect from the cache if they are there and whole, else made and put there.
 
     Several processes may make it at once: each writes a file of its own, and the last stays.
     """
     name = f"{key[:32]}.npz"
     try:
         with (Path(cache).expanduser() / name).open("rb") as stream, np.load(stream) as stored:
-            image: Image = stored["image"]
+            image, aspect = stored["image"], float(stored["aspect"])
             sound = stored.zip.testzip() is None  # NumPy checks no byte that it doesn't need
         if sound and image.shape == shape and image.dtype == np.uint8:
-            return image
+            return image, aspect
     except Exception:  # absent, or damaged: zipfile and NumPy raise many kinds
         pass
-    image = make()
+    image, aspect = make()
     try:
         # NumPy's own savez leaves an archive open, which complains later, where the disk is full.
         with (
             whole(Path(cache).expanduser() / name) as beside,
             ZipFile(beside, "w") as archive,
-            archive.open("image.npy", "w", force_zip64=True) as member,
         ):
-            np.lib.format.write_array(member, image, allow_pickle=False)
+            for member, array in (("image", image), ("aspect", np.array(aspect))):
+                with archive.open(f"{member}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
     except (OSError, RuntimeError) as error:  # the latter: ~ where nobody has a home
         why = getattr(error, "strerror", None) or error
         print(f"hwr: going on without a cache: {why}: {cache}", file=sys.stderr)
-    return image
+    return image, aspect
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], doing: str, unit: str) -> Iterator[R]:
+def in_threads(
+    work: Callable[[T], R], items: Sequence[T], doing: str, unit: str, at_once: int = 1
+) -> Iterator[R]:
     """The results in order, from all processor cores; Pillow and hashing release the lock.
 
     A bar appears where standard error is a terminal and the work takes over half a second.
+
+    Args:
+        work: Turns an item into a result.
+        items: What there is to do.
+        doing: What the bar says.
+        unit: What it counts.
+        at_once: Items that a thread takes, more than one where handing over takes longer than work.
     """
+    parts = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     with ThreadPoolExecutor(_cores()) as pool:
         try:
-            results = pool.map(work, items)
+            done = pool.map(lambda part: [work(item) for item in part], parts)
+            results = chain.from_iterable(done)
             if sys.stderr.isatty():
                 results = tqdm(results, total=len(items), desc=doing, unit=unit, delay=0.5)
             yield from results

@@ -16,7 +16,7 @@ from hwr.errors import DataError
 from hwr.schema import AugmentConfig, DataConfig, SplitConfig, SyntheticConfig
 from hwr.split import Indices, Split, split
 
-EVALUATION_BATCH = 1024
+EVALUATION_BATCH = 128
 
 
 class CharacterData(LightningDataModule):
@@ -119,6 +119,12 @@ class CharacterData(LightningDataModule):
         image = torch.from_numpy(drawn.image[rows])[:, None]
         names = [f"pen/{drawn.files[row]}" for row in rows]
         return image, torch.from_numpy(label[rows]), drawn.writer[rows], names
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """The batch on the device; Lightning's own way looks for tensors in all there could be."""
+        return tuple(part.to(device, non_blocking=True) for part in batch)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Change training pictures on the device that they are on."""

@@ -27,10 +27,14 @@ FILES = (
     "model.onnx",
 )
 """What is loaded from a run folder, the first that is there."""
+AT_ONCE = 64
+"""Pictures that a network looks at together: of more, the maps would not stay in the cache."""
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu", by: str | None = None) -> Recognizer:
     """A recogniser from whatever a run has left.
+
+    With a network, memory that the process frees is kept for the next batch; see `hwr.memory`.
 
     Args:
         path: A run folder, a checkpoint, a forest's file, an ONNX file, or a folder of runs.
@@ -113,8 +117,9 @@ def _file_of(folder: Path) -> Path | None:
 def _from_checkpoint(path: Path, device: str) -> Recognizer:
     import torch
 
-    from hwr import checkpoint
+    from hwr import checkpoint, memory
 
+    memory.keep()
     saved = checkpoint.read(path)
     model = checkpoint.network(path, saved)
     try:
@@ -125,7 +130,8 @@ def _from_checkpoint(path: Path, device: str) -> Recognizer:
 
     def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found = model(torch.from_numpy(image).to(device)).softmax(1)
+            parts = torch.from_numpy(image).to(device).split(AT_ONCE)  # type: ignore[no-untyped-call]
+            found = torch.cat([model(part).softmax(1) for part in parts])
         return np.asarray(found.cpu())
 
     def together(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 
 class KerasRMSprop(Optimizer):
@@ -55,26 +55,65 @@ class KerasRMSprop(Optimizer):
         return square
 
 
-class KerasAdam(Adam):
+class KerasAdam(Optimizer):
     """Adam with Keras' epsilon: `w -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)`.
 
-    PyTorch's fused Adam divides the root by `sqrt(1 - b2^t)` before it adds epsilon, so it does
-    the same with `eps / sqrt(1 - b2^t)` in its place.
+    PyTorch's fused Adam divides the root by `sqrt(1 - b2^t)` before it adds epsilon, so it is
+    given `eps / sqrt(1 - b2^t)` in its place. It is called here as such, as the optimiser around
+    it asks the driver for a GPU at every step, which takes as long as the step of an MLP.
 
     Args:
         params: Parameters, or groups of them.
         lr: Learning rate.
+        betas: Weights of the past in the means of gradients and of squared gradients.
         eps: Epsilon.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, eps: float = 1e-7) -> None:
-        super().__init__(params, lr=lr, eps=eps, fused=True)
-        for group in self.param_groups:
-            group.update(keras_eps=eps, t=0)
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-7,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "keras_eps": eps, "t": 0})
 
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             group["t"] += 1
-            group["eps"] = group["keras_eps"] / (1 - group["betas"][1] ** group["t"]) ** 0.5
-        return super().step(closure)
+            beta1, beta2 = group["betas"]
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            states = [self._state(weight) for weight in weights]
+            steps = [state["step"] for state in states]
+            torch._foreach_add_(steps, 1)
+            torch._fused_adam_(
+                weights,
+                [weight.grad for weight in weights],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=0.0,
+                eps=group["keras_eps"] / (1 - beta2 ** group["t"]) ** 0.5,
+                amsgrad=False,
+                maximize=False,
+            )
+        return loss
+
+    def _state(self, weight: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), device=weight.device)
+            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(weight) for _ in range(2))
+        return state

@@ -74,7 +74,7 @@ class Recorder(Checkpoint):
         self._started = self._epoch_started = self._trained = time.perf_counter()
         self._validated = self._shown = False
         self._lr, self._pictures = 0.0, 0
-        self._norms: list[Tensor] = []
+        self._norms: list[tuple[Tensor, ...]] = []
 
     @property
     def writer(self) -> SummaryWriter:
@@ -183,8 +183,9 @@ class Recorder(Checkpoint):
     ) -> None:
         """Keep the norm of the gradients."""
         if self.report.diagnostics:
-            found = [weight.grad for weight in pl_module.parameters() if weight.grad is not None]
-            self._norms.append(torch.nn.utils.get_total_norm(found))
+            weights = (weight for group in optimizer.param_groups for weight in group["params"])
+            found = [weight.grad for weight in weights if weight.grad is not None]
+            self._norms.append(torch._foreach_norm(found))  # put together when the epoch is over
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
@@ -229,9 +230,10 @@ class Recorder(Checkpoint):
         """How the epoch went, beside what was learnt."""
         if not self.report.diagnostics:
             return {}
+        norms = [torch.stack(parts) for parts in self._norms] or [torch.full((1,), torch.nan)]
         return {
             "lr": self._lr,
-            "grad_norm": float(torch.stack(self._norms or [torch.tensor(torch.nan)]).mean()),
+            "grad_norm": float(torch.stack(norms).norm(dim=1).mean()),
             "epoch_seconds": time.perf_counter() - self._epoch_started,
             "pictures_per_second": self._pictures / (self._trained - self._epoch_started),
         }

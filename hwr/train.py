@@ -15,7 +15,7 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hwr import checkpoint, metrics, report, run, tensorboard, together
+from hwr import checkpoint, memory, metrics, report, run, tensorboard, together
 from hwr.alphabet import Alphabet
 from hwr.augment import changes
 from hwr.batches import Batches
@@ -57,6 +57,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
         KeyboardInterrupt: Stopped; the message says how to go on.
     """
     _quiet()
+    memory.keep()
     seed_everything(config.seed, verbose=False)
     grouped = isinstance(config.model, GlyphNetConfig)
     data = CharacterData(config.data, config.split, config.seed, config.augment, grouped)

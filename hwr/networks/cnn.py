@@ -32,13 +32,14 @@ class CNNNetwork(Network):
         few, many, units = (max(1, round(width * count)) for count in (32, 64, 512))
         # Keras pads for a kernel of width 4 one column on the left and two on the right.
         pad = nn.ZeroPad2d((1, 2, 1, 1))
+        # Keras pools behind the ReLU; the other way round is the same, of a twelfth of the numbers.
         self.blocks = nn.Sequential(
             *(pad, nn.Conv2d(1, few, (3, 4)), nn.ReLU()),
-            *(pad, nn.Conv2d(few, few, (3, 4)), nn.ReLU()),
-            *(nn.MaxPool2d((3, 4)), nn.Dropout(conv_dropout)),
+            *(pad, nn.Conv2d(few, few, (3, 4)), nn.MaxPool2d((3, 4))),
+            *(nn.ReLU(), nn.Dropout(conv_dropout)),
             *(nn.Conv2d(few, many, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(many, many, 3), nn.ReLU()),
-            *(nn.MaxPool2d(2), nn.Dropout(conv_dropout)),
+            *(nn.Conv2d(many, many, 3), nn.MaxPool2d(2)),
+            *(nn.ReLU(), nn.Dropout(conv_dropout)),
         )
         cells = ((height // 3 - 2) // 2) * ((columns // 4 - 2) // 2)
         self.dense = nn.Sequential(

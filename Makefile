@@ -36,7 +36,8 @@ test-min test-new test-pre: test-%: .venv-%/installed
 .venv-%/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-$*
 	grep -oE '"[a-z-]+>=[0-9.]+' pyproject.toml | tr -d '"' | sed 's/>=/==/' > .venv-$*/min.txt
-	echo 'hydra-core>=1.4.0rc1' > .venv-$*/pre.txt; touch .venv-$*/new.txt
+	printf '%s>=1.4.0rc1\n' hydra-core hydra-optuna-sweeper > .venv-$*/pre.txt
+	touch .venv-$*/new.txt
 	.venv-$*/bin/python -m pip install --quiet --editable '.[dev]' --constraint .venv-$*/$*.txt
 	@touch $@
 

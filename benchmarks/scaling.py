@@ -1,6 +1,7 @@
-"""Fit time an epoch, preparation and peak memory as the data set grows tenfold and again.
+"""Fit time an epoch, cold start, preparation and peak memory as the data set grows to a million.
 
-Random 40 x 30 arrays of 62 classes are fitted by the notebook's MLP and CNN; preparation reads
+Cold start: from the launch of a process to its first batch, imports and the making of the random
+arrays included. Random 40 x 30 arrays of 62 classes are fitted by the notebook's MLP and CNN; preparation reads
 random PNG pictures from disk, without a cache. Every figure is taken in a process of its own, so
 that peak memory is that of this size alone. Run it on an idle machine:
 
@@ -11,6 +12,7 @@ import argparse
 import csv
 import json
 import logging
+import math
 import resource
 import subprocess
 import sys
@@ -21,24 +23,30 @@ from pathlib import Path
 
 import numpy as np
 
-FIT, SMALL_FIT = (3_410, 34_100, 341_000), (310, 620)
+FIT, SMALL_FIT = (3_410, 34_100, 341_000, 1_000_000), (310, 620)
 PREPARE, SMALL_PREPARE = (3_410, 34_100), (310, 620)
 CLASSES = 62
-COLUMNS = ("what", "pictures", "seconds", "microseconds_a_picture", "peak_mib")
+COLUMNS = ("what", "pictures", "seconds", "microseconds_a_picture", "start_seconds", "peak_mib")
 
 
-def fit(model: str, count: int) -> float:
-    """Seconds of the second epoch; the first warms up, which of a large set is a small share."""
+def fit(model: str, count: int, launched: float) -> tuple[float, float]:
+    """Seconds of the second epoch (of a large set, of the first), and to the first batch."""
     warnings.simplefilter("ignore")  # that there is no validation, and the like
     import torch
     from pytorch_lightning import Callback, Trainer
 
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    from hwr import memory
     from hwr.batches import Batches
     from hwr.config import compose
     from hwr.train import build
 
+    memory.keep()
+
     class Clock(Callback):
+        def on_train_start(self, *_: object) -> None:
+            self.start = time.time() - launched
+
         def on_train_epoch_start(self, *_: object) -> None:
             self.started = time.perf_counter()
 
@@ -63,11 +71,11 @@ def fit(model: str, count: int) -> float:
         **quiet,
     )
     trainer.fit(network, batches)
-    return clock.seconds
+    return clock.seconds, clock.start
 
 
-def prepare(count: int) -> float:
-    """Seconds to read and decode a folder of pictures."""
+def prepare(count: int) -> tuple[float, float]:
+    """Seconds to read and decode a folder of pictures, and no cold start."""
     from PIL import Image
 
     from hwr import data
@@ -85,15 +93,16 @@ def prepare(count: int) -> float:
         config = compose(["data=folder", f"data.root={root}", f"data.cache={root / 'cache'}"]).data
         started = time.perf_counter()
         data.load(config)
-        return time.perf_counter() - started
+        return time.perf_counter() - started, math.nan
 
 
 def measure(what: str, count: int) -> dict[str, object]:
     """One figure, in a process of its own."""
-    command = [sys.executable, __file__, "--one", what, str(count)]
+    command = [sys.executable, __file__, "--one", what, str(count), str(time.time())]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    seconds, peak = json.loads(done.stdout.splitlines()[-1])
-    values = (what, count, round(seconds, 3), round(1e6 * seconds / count, 1), round(peak))
+    seconds, start, peak = json.loads(done.stdout.splitlines()[-1])
+    started = "" if math.isnan(start) else round(start, 1)
+    values = (what, count, round(seconds, 3), round(1e6 * seconds / count, 1), started, round(peak))
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -121,19 +130,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a quick check of the benchmark")
     parser.add_argument("--out", type=Path, default=Path("outputs/scaling"))
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        what, count = arguments.one[0], int(arguments.one[1])
-        seconds = prepare(count) if what == "prepare" else fit(what.split()[1], count)
+        what, count, launched = arguments.one[0], int(arguments.one[1]), float(arguments.one[2])
+        took = prepare(count) if what == "prepare" else fit(what.split()[1], count, launched)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-        print(json.dumps([seconds, peak]))
+        print(json.dumps([*took, peak]))
         return
     fits, prepared = (SMALL_FIT, SMALL_PREPARE) if arguments.small else (FIT, PREPARE)
     todo = [(f"fit {model}", count) for model in ("mlp", "cnn") for count in fits]
     todo += [("prepare", count) for count in prepared]
     rows = []
-    print("| what | pictures | seconds | µs a picture | peak MiB |\n|---|---|---|---|---|")
+    print("| what | pictures | seconds | µs a picture | cold start, s | peak MiB |")
+    print("|---|---|---|---|---|---|")
     for what, count in todo:
         rows.append(measure(what, count))
         print(f"| {' | '.join(str(value) for value in rows[-1].values())} |", flush=True)

@@ -85,9 +85,10 @@ def _sentence(error: Exception, config_name: str) -> str:
         where = text.partition("Error merging override ")[2] or text
         where, text = f"{where.splitlines()[0]}: ", str(error.__cause__)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    noise = "See https|(reference|object)_type=" + ("|full_key: " if where else "|full_key:$")
-    text = "; ".join(line for line in lines if not re.match(noise, line))
     override = getattr(error, "override", None)  # of Hydra's parser, which names no key
+    noise = "See https|(reference|object)_type=" + ("|full_key: " if where else "|full_key:$")
+    noise += "|Error when parsing index" if override else ""
+    text = "; ".join(line for line in lines if not re.match(noise, line))
     return f"{override}: {text}" if override and override not in text else where + text
 
 

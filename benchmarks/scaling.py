@@ -1,9 +1,9 @@
 """Fit time an epoch, cold start, preparation and peak memory as the data set grows to a million.
 
 Cold start: from the launch of a process to its first batch, imports and the making of the random
-arrays included. Random 40 x 30 arrays of 62 classes are fitted by the notebook's MLP and CNN; preparation reads
-random PNG pictures from disk, without a cache. Every figure is taken in a process of its own, so
-that peak memory is that of this size alone. Run it on an idle machine:
+arrays included. Random 40 x 30 arrays of 62 classes are fitted by the notebook's MLP and CNN;
+preparation reads random PNG pictures from disk, without a cache. Every figure is taken in a process
+of its own, so that peak memory is that of this size alone. Run it on an idle machine:
 
     python benchmarks/scaling.py [--small] [--out FOLDER]     FOLDER gets scaling.csv, scaling.png
 """

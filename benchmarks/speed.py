@@ -324,6 +324,8 @@ def main() -> None:
             draw = str(Path(sys.executable).with_name("hwr-data"))
             process([draw, "draw", root, "--writers", "4"], Path(folder))
         where, rounds = machine(keras), []
+        data = str(Path(sys.executable).with_name("hwr-data"))
+        process([data, "show", root], Path(folder))  # the cache is warm from here on
         for turn in range(1 if arguments.small else arguments.rounds):
             rounds.append(one_round(root, keras, arguments.small, turn))
             print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)

@@ -79,7 +79,8 @@ def export(run: Path, file: Path) -> float:
                 str(beside),
                 input_names=["image"],
                 output_names=["probability"],
-                dynamic_shapes=({0: torch.export.Dim("pictures")},),
+                # Torch 2.7 checks that no multiple of an unbounded number could be its largest.
+                dynamic_shapes=({0: torch.export.Dim("pictures", max=2**30)},),
                 dynamo=True,
                 external_data=False,
                 verbose=False,

@@ -121,7 +121,9 @@ def test_sweep(tmp_path: Path) -> None:
     sentence(other, "sweep/1 holds a run with split.test_size=0.3, not 0.4; choose another")
 
 
-def test_a_stop_waits_where_it_would_become_an_error() -> None:
+def test_a_stop_waits_where_it_would_become_an_error(request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background: ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
     done = []
 

@@ -53,7 +53,7 @@ def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
         raise RunError(f"{file} is no forest of hwr-forest") from error
     if not sound:
         raise RunError(f"{file}: forest and card don't fit")
-    return trees, card
+    return trees.set_params(n_jobs=None, verbose=0), card  # a file may ask for thousands of threads
 
 
 def _sound(trees: Any, card: dict[str, Any]) -> bool:
@@ -65,6 +65,8 @@ def _sound(trees: Any, card: dict[str, Any]) -> bool:
         and trees.n_features_in_ == pixels
         and known.dtype.kind in "iu"
         and 0 <= known.min() <= known.max() < classes
+        and (trees.n_outputs_, trees.n_classes_) == (1, len(known))
+        and len(trees.estimators_) > 0
         and all(_inside(tree.tree_, pixels, len(known)) for tree in trees.estimators_)
     )
 
@@ -78,5 +80,7 @@ def _inside(tree: Any, features: int, classes: int) -> bool:
     read = (feature >= 0) & (feature < features)
     ends = ~inner & (right == -1)
     return bool(
-        np.where(inner, below & read, ends).all() and tree.value.shape == (len(own), 1, classes)
+        len(own)  # scikit-learn would look for the root of an empty tree for ever
+        and np.where(inner, below & read, ends).all()
+        and tree.value.shape == (len(own), 1, classes)
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,43 @@ def test_trees_that_lead_out_of_their_memory_are_refused(tmp_path: Path) -> None
     forestfile.save(other, card, tmp_path / "forest.skops")  # type: ignore[arg-type]
     with pytest.raises(RunError, match="forest and card don't fit"):
         load_forest(tmp_path / "forest.skops")
+
+
+def _emptied(trees: RandomForestClassifier) -> None:
+    tree = trees.estimators_[0].tree_
+    state = tree.__getstate__()
+    none = {"node_count": 0, "nodes": state["nodes"][:0], "values": state["values"][:0]}
+    empty = type(tree)(tree.n_features, tree.n_classes, tree.n_outputs)
+    empty.__setstate__(state | none)
+    trees.estimators_[0].tree_ = empty
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _emptied,  # scikit-learn would never come back from such a tree
+        lambda trees: trees.estimators_.clear(),
+        lambda trees: setattr(trees, "n_classes_", 300_000_000),
+        lambda trees: setattr(trees, "n_outputs_", 5),
+    ],
+)
+def test_forests_that_would_hang_or_break_are_refused(
+    tmp_path: Path, spoil: Callable[[RandomForestClassifier], None]
+) -> None:
+    forest(compose(TINY, "forest"), tmp_path)
+    trees, card = load_forest(tmp_path / "forest.skops")
+    spoil(trees)
+    forestfile.save(trees, card, tmp_path / "forest.skops")
+    with pytest.raises(RunError, match="forest and card don't fit"):
+        load_forest(tmp_path / "forest.skops")
+
+
+def test_a_file_asks_for_no_threads_and_no_prints(tmp_path: Path) -> None:
+    forest(compose(TINY, "forest"), tmp_path)
+    trees, card = load_forest(tmp_path / "forest.skops")
+    forestfile.save(trees.set_params(n_jobs=20_000, verbose=100), card, tmp_path / "forest.skops")
+    trees, _ = load_forest(tmp_path / "forest.skops")
+    assert (trees.n_jobs, trees.verbose) == (None, 0)
 
 
 def test_a_file_with_other_types_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from itertools import combinations
 from typing import Any
 
 from hwr.errors import MOST_PIXELS
@@ -71,6 +72,11 @@ def _data_problems(data: DataConfig) -> Iterator[str]:
         yield f"{size} is more than the {MOST_PIXELS:,} pixels that an array may have"
     if isinstance(data, FolderConfig) and not 1 <= data.max_pixels <= MAX_PIXELS:
         yield f"data.max_pixels={data.max_pixels} must lie between 1 and {MAX_PIXELS}"
+    if isinstance(data, FolderConfig):
+        names = ("image_column", "label_column", "writer_column")
+        for one, other in combinations(names, 2):
+            if getattr(data, one) == getattr(data, other):
+                yield f"data.{one}={getattr(data, one)} and data.{other} must be two columns"
     if isinstance(data, EmnistConfig):
         if data.variant not in ("byclass", "balanced"):
             yield f"data.variant={data.variant} must be byclass or balanced"

@@ -54,9 +54,12 @@ def main() -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
     try:
         sys.exit(_run(arguments))
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            error = UserError(f"{error.strerror}: {error.filename}")
+        if isinstance(error, OSError):
+            what = error.filename or "standard output"
+            error = UserError(f"{error.strerror}: {what}")
         print(f"hwr-data: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
@@ -78,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 digest = f"SHA-256 of their checksums {fetch.MANIFEST}"
                 print(f"complete: {len(fetch.manifest()):,} pictures as published; {digest}")
                 return 0
-            print("\n".join(wrong[:20]))
+            print("\n".join(map(printable, wrong[:20])))
             print(f"{arguments.folder} is not the real data set; differences: {len(wrong):,}")
             return 1
         case "show":

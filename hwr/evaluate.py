@@ -14,7 +14,7 @@ from torch.nn import functional
 from hwr import checkpoint, data, images, metrics, run, together
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
-from hwr.files import whole
+from hwr.files import expanded, whole
 from hwr.networks.base import Network
 from hwr.networks.glyphnet import GlyphNetwork
 from hwr.schema import EvaluateConfig
@@ -43,7 +43,7 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
             or nothing of the writers asked for, or doesn't allow for a context.
         RunError: There is no checkpoint.
     """
-    path = checkpoint.find(Path(config.ckpt).expanduser())
+    path = checkpoint.find(expanded(config.ckpt))
     saved = checkpoint.read(path)
     model = checkpoint.network(path, saved)
     settings = saved["hyper_parameters"]

@@ -36,6 +36,9 @@ def main() -> None:
         apart = export(Path(arguments.run), file)
         print(f"{file}: probabilities at most {apart:.1g} apart on {CHECKED} pictures")
     except (UserError, OSError) as error:
+        if isinstance(error, OSError):
+            what = error.filename or "standard output"
+            error = UserError(f"{error.strerror}: {what}")
         print(f"hwr-export: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 

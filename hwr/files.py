@@ -10,6 +10,14 @@ from pathlib import Path
 from hwr.errors import DataError
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` as somebody's home, or as it stands where nobody has that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well.

@@ -48,14 +48,12 @@ def read(folder: Path) -> Found | None:
     """
     if (file := folder / "metrics.json").is_file():
         metrics = _json(file)
-        if not isinstance(metrics.get("config"), dict):
-            raise ValueError("it lacks config")
-        return Found(folder, metrics["config"], metrics)
+        return Found(folder, _settings(metrics), metrics)
     if (file := folder / "failed.json").is_file():
         failed = _json(file)
-        return Found(folder, dict(failed.get("config") or {}), error=str(failed.get("error")))
+        return Found(folder, _settings(failed), error=str(failed.get("error")))
     if (file := folder / "config.yaml").is_file() and not (folder / "evaluation.json").exists():
-        return Found(folder, _yaml(file))
+        return Found(folder, _settings({"config": _yaml(file)}))
     return None
 
 
@@ -67,7 +65,7 @@ def find(folders: Iterable[Path]) -> Iterator[Path]:
     """
     found: set[Path] = set()
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # pathlib raises where a name is too long
             raise RunError(f"no folder {folder}")
         for place, below, files in os.walk(folder.resolve()):
             below[:] = [name for name in below if not name.startswith(".")]
@@ -106,8 +104,22 @@ def mark_failed(folder: Path, config: dict[str, Any], error: Exception) -> None:
         beside.write_text(json.dumps(failed, indent=2) + "\n", encoding="utf-8")
 
 
+def _settings(saved: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run, its groups as groups."""
+    config = saved.get("config")
+    if not isinstance(config, dict):
+        raise ValueError("it lacks config")
+    for group in ("model", "data", "split"):
+        if not isinstance(config.get(group, {}), dict):
+            raise ValueError(f"its {group} is no group of settings")
+    return config
+
+
 def _json(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError("it holds no object")
     return content

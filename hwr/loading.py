@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hwr import images
 from hwr.alphabet import Alphabet
 from hwr.errors import MOST_PIXELS, RunError
+from hwr.files import expanded
 from hwr.frame import Frame
 from hwr.predict import Recognizer
 
@@ -44,12 +45,12 @@ def load(path: str | os.PathLike[str], device: str = "cpu", by: str | None = Non
     Raises:
         RunError: There is none, it is broken or not to be trusted, or the choice is no fair one.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
+    place = expanded(path)
+    if os.path.isdir(place):  # pathlib raises where a name is too long
         place = _chosen(place, by)
     elif by is not None:
         raise RunError(f"by={by!r} chooses among runs, but {place} is a file")
-    if not place.is_file():
+    if not os.path.isfile(place):
         raise RunError(f"no run folder or file {place}")
     try:
         with place.open("rb") as file:
@@ -92,7 +93,7 @@ def _chosen(folder: Path, by: str | None) -> Path:
         try:
             figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
             unfair, figure = figures["val_is_test"], float(figures.get(by, math.nan))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunError(f"{run}/metrics.json is damaged; nothing was chosen") from error
         if unfair:
             raise RunError(f"{run} was validated on its test split, so nothing may be chosen by it")

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from hwr import images
 from hwr.errors import DataError
+from hwr.files import expanded
 
 
 def open_picture(source: Any) -> Image.Image:
@@ -31,7 +31,7 @@ def open_picture(source: Any) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         source = BytesIO(source)
     elif isinstance(source, str | os.PathLike):
-        source = Path(source).expanduser()
+        source = expanded(source)
         name = str(source) if len(str(source)) < 300 else f"{str(source)[:300]}…"
     elif not hasattr(source, "read"):
         raise DataError(f"an object of type {type(source).__name__} is no picture")

@@ -117,7 +117,7 @@ def _paths(names: Iterable[str]) -> Iterator[Path]:
         if name == "-":
             lines = (line.rstrip("\r\n") for line in sys.stdin or ())
             yield from _paths(line for line in lines if line.strip() not in ("", "-"))
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):  # pathlib raises where a name is too long
             suffixes = Image.registered_extensions()
             found = sorted(
                 path

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hwr.errors import printable
 from hwr.files import whole
 
 Row = dict[str, Any]
@@ -34,6 +35,8 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
     if all(row["acc_writer"] is None for row in rows):
         lines = [[*line[:8], *line[9:]] for line in lines]
     if kind == "markdown":
+        marks = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;"})
+        lines = [[cell.translate(marks) for cell in line] for line in lines]
         lines.insert(1, ["---"] * len(lines[0]))
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -46,7 +49,7 @@ def _cells(row: Row) -> list[str]:
     lost = [f"{row[state]} {state}" for state in ("failed", "unfinished") if row[state]]
     half = "" if row["acc_low"] is None else f" ± {100 * (row['acc'] - row['acc_low']):.1f}"
     return [
-        *(str(row[key]) for key in ("model", "setting", "data", "split")),
+        *(printable(str(row[key])) for key in ("model", "setting", "data", "split")),
         f"{row['runs']}{f' ({chr(44).join(lost)})' if lost else ''}",
         _percent(row["acc"]) + half,
         _percent(row["val_acc"]) + " *" * row["best"],

@@ -12,7 +12,7 @@ from typing import Any
 from hwr import comparison, intervals
 from hwr import folders as run_folders
 from hwr.comparison import setting
-from hwr.errors import RunError, printable
+from hwr.errors import RunError, UserError, printable
 from hwr.folders import Found
 from hwr.rendering import Row, plot, render
 from hwr.stopping import stoppable
@@ -58,11 +58,14 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         print(_answer(arguments), end="", flush=True)
-    except RunError as error:
+    except UserError as error:
         print(printable(f"hwr-runs: {error}"), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"hwr-runs: the output can't be written: {error.strerror}", file=sys.stderr)
+        os._exit(2)  # at the usual exit Python would try to write it once more
 
 
 def _answer(arguments: argparse.Namespace) -> str:
@@ -98,6 +101,9 @@ def read_runs(folders: Iterable[Path]) -> list[Found]:
             run = run_folders.read(folder)
             if run and run.metrics is not None and (missing := NEEDED - run.metrics.keys()):
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            for name in (*MEANS, "test/acc", "val/acc", "fit_seconds", "parameters"):
+                if run and run.metrics is not None and not _is_number(run.metrics.get(name, 0)):
+                    raise ValueError(f"its {name} is no number")
         except (OSError, ValueError) as error:
             print(printable(f"hwr-runs: left out {folder}: {error}"), file=sys.stderr)
             continue
@@ -106,6 +112,12 @@ def read_runs(folders: Iterable[Path]) -> list[Found]:
     if not runs:
         raise RunError(f"no run below {', '.join(map(str, folders))}")
     return runs
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        value is None or isinstance(value, float) or (isinstance(value, int) and -1 < value < 2**63)
+    )
 
 
 def select(runs: Sequence[Found], conditions: Sequence[str]) -> list[Found]:

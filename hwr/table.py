@@ -212,6 +212,15 @@ def _find(root: Path, files: Sequence[str]) -> list[Path | None]:
     return found
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name on disk is what a table or TensorBoard can say."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _wrong_rows(
     files: Sequence[str], labels: Sequence[str], paths: Sequence[Path | None]
 ) -> list[tuple[int, str]]:
@@ -220,6 +229,8 @@ def _wrong_rows(
     for row, (file, label, path) in enumerate(zip(files, labels, paths, strict=True), start=1):
         if not file:
             wrong.append((row, "no file name"))
+        elif not _is_text(file + label):
+            wrong.append((row, f"{file!a} or its label {label!a} is no UTF-8; rename it"))
         elif PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             wrong.append((row, f"{file} lies outside the data folder"))
         elif path is None:

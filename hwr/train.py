@@ -22,6 +22,7 @@ from hwr.batches import Batches
 from hwr.config import nearest
 from hwr.datamodule import CharacterData
 from hwr.errors import ConfigError, RunError
+from hwr.files import expanded
 from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
 from hwr.models.glyphnet import GlyphNet
@@ -71,7 +72,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     card = run.card(config, data.characters, data.parts)
     recorder = Recorder(folder, _identity(config, data), config.monitor, card, config.report)
     trainer = _trainer(config, recorder, validate=len(data.parts.val) > 0)
-    resumed = Path(config.ckpt).expanduser() if config.ckpt else None
+    resumed = expanded(config.ckpt) if config.ckpt else None
     if resumed:
         check_checkpoint(resumed, model, recorder, config.trainer.max_epochs)
     if trainer.is_global_zero:

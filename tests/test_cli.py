@@ -136,3 +136,21 @@ def test_a_stop_waits_where_it_would_become_an_error(request: pytest.FixtureRequ
         work()
     assert done
     assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "\x1b[31mred.png").touch()
+    program = Path(sys.executable).with_name("hwr-data")
+    for command, code, sentence in (
+        (f"{program} verify set", 1, ""),
+        (f"{program} verify set > /dev/full", 2, "No space left on device: standard output"),
+        (f"{program} draw a --writers 1 > /dev/full", 2, "space left on device: standard output"),
+    ):
+        done = subprocess.run(
+            command, shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
+        assert done.returncode == code
+        assert sentence in done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        assert len(done.stderr.splitlines()) <= 1

@@ -77,6 +77,7 @@ def test_experiments_are_the_notebook(experiment: str, kind: type, epochs: int) 
         ("data.batch_size=0", "data.batch_size=0 must be"),
         ("data.preprocessing=crop", "data.preprocessing=crop must be one of notebook, ink"),
         ("data=synthetic data.writers=0", "data.writers=0 must lie"),
+        ("data.label_column=image", "data.image_column=image and data.label_column must be two"),
         ("data=synthetic data.seed=-1", "data.seed=-1 must be"),
         ("split.test_size=1", "split.test_size=1.0 must lie"),
         ("split.val_size=1", "split.val_size=1.0 must lie"),

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +247,10 @@ def test_tables_that_would_be_misread(tmp_path: Path) -> None:
     (root / "rows.csv").write_text("image;label\n0.png;a\n")
     with pytest.raises(DataError, match="must be separated by commas"):
         load(root)
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    folders(tmp_path, ["a", "b"])
+    os.rename(tmp_path / "b", os.path.join(os.fsencode(tmp_path), b"\xffcls"))
+    with pytest.raises(DataError, match=r"3 pictures are wrong: .*'\\udcffcls' is no UTF-8"):
+        load(tmp_path)

@@ -551,3 +551,19 @@ def test_ink_stays_where_it_is_for_networks_that_find_it() -> None:
     assert found.centre
     with pytest.raises(ValueError, match="neither true nor false"):
         Frame.from_plain({**plain, "centre": 1})
+
+
+def test_odd_names(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (40, 30), 255).save("~nosuchuser.png")
+    recognizer = hwr.load(run)
+    assert len(recognizer.predict("~nosuchuser.png")) == 1
+    with pytest.raises(RunError, match="no run folder or file ~nosuchuser/x"):
+        hwr.load("~nosuchuser/x")
+    with pytest.raises(RunError, match="no run folder or file xxx"):
+        hwr.load("x" * 300)
+    command = [Path(sys.executable).with_name("hwr-predict"), run, "x" * 300, "~nosuchuser.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.startswith("~nosuchuser.png")
+    assert "File name too long" in done.stderr

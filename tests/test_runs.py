@@ -277,3 +277,72 @@ def test_a_thousand_runs_in_three_seconds(tmp_path: Path) -> None:
     rows = table(read_runs([tmp_path]))
     assert time.perf_counter() - started < 3
     assert len(rows) == 50
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("[" * 200_000, "it is nested too deeply"),
+        ({"test/acc": "x"}, "its test/acc is no number"),
+        ({"val/acc": "x"}, "its val/acc is no number"),
+        ({"parameters": [1]}, "its parameters is no number"),
+        ({"test/acc": 10**400}, "its test/acc is no number"),
+        ({"config": {"split": "x"}}, "its split is no group of settings"),
+        ({"config": [1]}, "it lacks config"),
+    ],
+)
+def test_strange_figures_are_left_out(
+    content: str | dict[str, Any], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a", 0.8)
+    write(tmp_path / "b", 0.7)
+    file = tmp_path / "b/metrics.json"
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(file.read_text()) | content)
+    file.write_text(content)
+    assert [run.path.name for run in read_runs([tmp_path])] == ["a"]
+    assert f"left out {tmp_path.resolve() / 'b'}: {why}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", [[1], {"split": "x", "model": 5}])
+def test_a_strange_failure_is_left_out(
+    config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a", 0.8)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/failed.json").write_text(json.dumps({"error": "e", "config": config}))
+    assert len(read_runs([tmp_path])) == 1
+    assert "left out" in capsys.readouterr().err
+
+
+def test_names_cannot_move_the_cursor_or_break_the_table(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0.8, model="\x1b[31mX|<b>\n<script>")
+    rows = table(read_runs([tmp_path]))
+    assert "\x1b" not in render(rows, None)
+    head, rule, line = render(rows, "markdown").splitlines()
+    assert "\\|&lt;b&gt;" in line
+    assert "\x1b" not in line
+    assert head.count("|") == rule.count("|") == line.replace("\\|", "").count("|")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["x" * 300], "no folder xxx"),
+        (["--plot", "."], "is no file that could be written"),
+    ],
+)
+def test_odd_places(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path / "a", 0.8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["hwr-runs", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err

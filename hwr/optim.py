@@ -76,7 +76,9 @@ class KerasAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-7,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "keras_eps": eps, "t": 0})
+        # PyTorch loads the steps of an optimiser that says it is fused onto the weights' device.
+        defaults = {"lr": lr, "betas": betas, "keras_eps": eps, "t": 0, "fused": True}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

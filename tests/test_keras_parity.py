@@ -150,3 +150,16 @@ def test_one_step_is_the_formula(name: str, kind: type[torch.optim.Optimizer]) -
             rate = 0.01 * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
             expected -= rate * mean / (square.sqrt() + 1e-7)
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [KerasAdam, KerasRMSprop])
+def test_a_resumed_state_goes_where_the_weights_are(kind: type[torch.optim.Optimizer]) -> None:
+    """A checkpoint is read on the CPU; the device `meta` stands for a GPU."""
+    weight = nn.Parameter(torch.ones(3))
+    optimiser = kind([weight])
+    weight.grad = torch.ones(3)
+    optimiser.step()
+    other = kind([nn.Parameter(torch.ones(3, device="meta"))])
+    other.load_state_dict(optimiser.state_dict())
+    (state,) = other.state.values()
+    assert {part.device.type for part in state.values()} == {"meta"}

@@ -70,9 +70,9 @@ def _data_problems(data: DataConfig) -> Iterator[str]:
     if data.height * data.width > MOST_PIXELS:
         size = f"data.height={data.height} data.width={data.width}"
         yield f"{size} is more than the {MOST_PIXELS:,} pixels that an array may have"
-    if isinstance(data, FolderConfig) and not 1 <= data.max_pixels <= MAX_PIXELS:
-        yield f"data.max_pixels={data.max_pixels} must lie between 1 and {MAX_PIXELS}"
     if isinstance(data, FolderConfig):
+        if not 1 <= data.max_pixels <= MAX_PIXELS:
+            yield f"data.max_pixels={data.max_pixels} must lie between 1 and {MAX_PIXELS}"
         names = ("image_column", "label_column", "writer_column")
         for one, other in combinations(names, 2):
             if getattr(data, one) == getattr(data, other):

@@ -11,7 +11,7 @@ from PIL import Image
 from hwr import synthetic
 from hwr.config import compose
 from hwr.data import in_threads
-from hwr.errors import UserError, printable
+from hwr.errors import UserError, printable, sentence
 from hwr.files import whole_folder
 from hwr.stopping import stoppable
 
@@ -57,10 +57,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
-        if isinstance(error, OSError):
-            what = error.filename or "standard output"
-            error = UserError(f"{error.strerror}: {what}")
-        print(f"hwr-data: {printable(str(error))}", file=sys.stderr)
+        print(f"hwr-data: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
 
 

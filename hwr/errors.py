@@ -20,6 +20,13 @@ class RunError(UserError):
     """A checkpoint or a run folder is not what it should be."""
 
 
+def sentence(error: UserError | OSError) -> str:
+    """What went wrong, for a terminal; where the system names no file, it is the output."""
+    if isinstance(error, OSError):
+        return printable(f"{error.strerror}: {error.filename or 'standard output'}")
+    return printable(str(error))
+
+
 def printable(text: str) -> str:
     """Text without the characters that would move a terminal's cursor or change its colours."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

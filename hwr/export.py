@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr.errors import RunError, UserError, printable
+from hwr.errors import RunError, UserError, sentence
 from hwr.files import whole
 from hwr.loading import load
 from hwr.stopping import stoppable
@@ -36,10 +36,7 @@ def main() -> None:
         apart = export(Path(arguments.run), file)
         print(f"{file}: probabilities at most {apart:.1g} apart on {CHECKED} pictures")
     except (UserError, OSError) as error:
-        if isinstance(error, OSError):
-            what = error.filename or "standard output"
-            error = UserError(f"{error.strerror}: {what}")
-        print(f"hwr-export: {printable(str(error))}", file=sys.stderr)
+        print(f"hwr-export: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
 
 

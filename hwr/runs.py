@@ -5,7 +5,7 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +99,8 @@ def read_runs(folders: Iterable[Path]) -> list[Found]:
     for folder in run_folders.find(folders):
         try:
             run = run_folders.read(folder)
-            if run and run.metrics is not None and (missing := NEEDED - run.metrics.keys()):
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            for name in (*MEANS, "test/acc", "val/acc", "fit_seconds", "parameters"):
-                if run and run.metrics is not None and not _is_number(run.metrics.get(name, 0)):
-                    raise ValueError(f"its {name} is no number")
+            if run and run.metrics is not None:
+                _check(run.metrics)
         except (OSError, ValueError) as error:
             print(printable(f"hwr-runs: left out {folder}: {error}"), file=sys.stderr)
             continue
@@ -114,10 +111,15 @@ def read_runs(folders: Iterable[Path]) -> list[Found]:
     return runs
 
 
-def _is_number(value: Any) -> bool:
-    return (
-        value is None or isinstance(value, float) or (isinstance(value, int) and -1 < value < 2**63)
-    )
+def _check(metrics: Mapping[str, Any]) -> None:
+    """Raise ValueError where figures are missing, or none."""
+    if missing := NEEDED - metrics.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    for name in (*MEANS, "test/acc", "val/acc", "fit_seconds", "parameters"):
+        value = metrics.get(name)
+        small = isinstance(value, int) and abs(value) < 2**63
+        if not (value is None or isinstance(value, float) or small):
+            raise ValueError(f"its {name} is no number")
 
 
 def select(runs: Sequence[Found], conditions: Sequence[str]) -> list[Found]:

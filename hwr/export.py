@@ -10,7 +10,7 @@ import numpy as np
 
 from hwr.errors import RunError, UserError, sentence
 from hwr.files import whole
-from hwr.loading import load
+from hwr.loading import load, onnx_runtime
 from hwr.stopping import stoppable
 
 CHECKED = 256
@@ -59,8 +59,9 @@ def export(run: Path, file: Path) -> float:
     recognizer = load(run)
     try:
         import onnx
-        import onnxruntime
         import torch
+
+        onnxruntime = onnx_runtime()
     except ImportError as error:
         raise RunError(f"exporting needs {error.name}: pip install 'hwr[onnx]'") from error
     if not isinstance(recognizer.model, torch.nn.Module):

@@ -1,11 +1,15 @@
 """load(path) -> Recognizer: from whatever a run has left; nothing in a file is executed."""
 
 import dataclasses
+import importlib
 import json
 import math
 import os
+import threading
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,8 @@ FILES = (
 """What is loaded from a run folder, the first that is there."""
 AT_ONCE = 64
 """Pictures that a network looks at together: of more, the maps would not stay in the cache."""
+MOST_BYTES, MOST_SECONDS = 4 * 2**30, 60
+"""What an ONNX file may take for so many pictures: it can hold any program."""
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu", by: str | None = None) -> Recognizer:
@@ -161,7 +167,7 @@ def _from_forest(path: Path) -> Recognizer:
 
 def _from_onnx(path: Path) -> Recognizer:
     try:
-        import onnxruntime
+        onnxruntime = onnx_runtime()
     except ImportError as error:
         raise RunError(f"{path} needs onnxruntime: pip install 'hwr[onnx]'") from error
     try:
@@ -171,18 +177,59 @@ def _from_onnx(path: Path) -> Recognizer:
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.absolute() / "none")
         )
+        _bound_memory(onnxruntime)
+        options.add_session_config_entry("session.use_env_allocators", "1")
         session = onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            path.read_bytes(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["ConstantFolding"],  # would compute before anything is bounded
         )
         card = json.loads(session.get_modelmeta().custom_metadata_map["hwr"])
     except Exception as error:  # onnxruntime has kinds of its own, without a common one
         raise RunError(f"{path} is no ONNX file of hwr-export") from error
 
-    def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        (found,) = session.run(None, {"image": image})
+    def one(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        run = onnxruntime.RunOptions()
+        clock = threading.Timer(MOST_SECONDS, setattr, (run, "terminate", True))
+        clock.daemon = True
+        clock.start()
+        try:
+            (found,) = session.run(None, {"image": image}, run)
+        except Exception as error:
+            why = str(error).splitlines()[0]
+            raise RunError(f"{path} can't read {len(image)} pictures: {why}") from error
+        finally:
+            clock.cancel()
         return np.asarray(found)
 
+    def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        parts = range(0, max(1, len(image)), AT_ONCE)
+        return np.concatenate([one(image[start : start + AT_ONCE]) for start in parts])
+
     return _recognizer(path, card, session, scores)
+
+
+def onnx_runtime() -> Any:
+    """The module onnxruntime, which since 1.29 tells its makers of each model that it loads.
+
+    Whoever wants that sets ORT_DISABLE_TELEMETRY=0, or imports it first.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
+
+
+@cache
+def _bound_memory(onnxruntime: Any) -> None:
+    """Let all ONNX files of the process together take no more than `MOST_BYTES`."""
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    with suppress(Exception):  # somebody else in the process has set a bound
+        most = onnxruntime.OrtArenaCfg({"max_mem": MOST_BYTES})
+        onnxruntime.create_and_register_allocator(memory, most)
 
 
 def _recognizer(

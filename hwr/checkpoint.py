@@ -61,14 +61,18 @@ def network(path: Path, found: dict[str, Any]) -> Network:
         settings = found["hyper_parameters"]
         kind = NETWORKS[found["model"]]
         own = inspect.signature(kind).parameters.keys() & settings.keys()
-        model = kind(classes=len(settings["alphabet"]), **{name: settings[name] for name in own})
-        model.load_state_dict(
-            {
-                name.removeprefix("network."): weight
-                for name, weight in found["state_dict"].items()
-                if name.startswith("network.")
-            }
-        )
+        weights = {
+            name.removeprefix("network."): weight
+            for name, weight in found["state_dict"].items()
+            if name.startswith("network.")
+        }
+        if sum(weight.nbytes for weight in weights.values()) > path.stat().st_size:
+            raise ValueError("weights that repeat a few bytes")
+        with torch.device("meta"):  # settings may ask for more memory than there are weights
+            model = kind(
+                classes=len(settings["alphabet"]), **{name: settings[name] for name in own}
+            )
+        model.load_state_dict(weights, assign=True)
     except Exception as error:  # settings of the wrong kind fail in as many ways
         raise RunError(f"{path} does not fit its own settings") from error
     return model.eval()

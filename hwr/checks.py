@@ -174,12 +174,24 @@ def _process_problems(config: TrainConfig) -> Iterator[str]:
             yield f"trainer.{name}={getattr(trainer, name)} must be at least 1"
     if trainer.strategy not in ("auto", "ddp"):
         yield f"trainer.strategy={trainer.strategy} must be auto or ddp"
+    yield from _added_problems(vars(trainer))
     processes = trainer.devices * trainer.num_nodes
     if processes > 1 and batch_size % processes:
         yield (
             f"data.batch_size={batch_size} must be a multiple of the {processes} processes "
             f"(trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes})"
         )
+
+
+def _added_problems(trainer: dict[str, Any]) -> Iterator[str]:
+    """Numbers that Lightning takes without a word, and then trains on nothing, or for ever."""
+    for name in ("max_steps", "limit_train_batches", "accumulate_grad_batches"):
+        value = trainer.get(name)
+        if isinstance(value, int | float) and not value > 0 and (name, value) != ("max_steps", -1):
+            yield f"trainer.{name}={value} must be above 0"
+    clip = trainer.get("gradient_clip_val")
+    if isinstance(clip, int | float) and not clip >= 0:
+        yield f"trainer.gradient_clip_val={clip} must be at least 0"
 
 
 def _choice_problems(config: TrainConfig) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import hydra
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import MissingConfigException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -66,7 +67,19 @@ def composed(
     try:
         return hydra_compose(config_name, list(overrides), return_hydra_config=with_hydra)
     except Exception as error:  # Hydra raises many kinds; all of them come from the settings
-        raise ConfigError(_sentence(error, config_name)) from error
+        raise ConfigError(_no_choice(overrides) or _sentence(error, config_name)) from error
+
+
+def _no_choice(overrides: Sequence[str]) -> str | None:
+    """What is wrong with the first group that is given something else than a name."""
+    loader = GlobalHydra.instance().config_loader()
+    with suppress(HydraException):  # not to be parsed: Hydra has said so
+        for override in OverridesParser.create(loader).parse_overrides(list(overrides)):
+            named = override.is_delete() or override.is_sweep_override()
+            choices = loader.get_group_options(override.key_or_group)
+            if choices and not named and not isinstance(override.value(), str):
+                return f"{override.input_line} must be one of {', '.join(choices)}"
+    return None
 
 
 def _sentence(error: Exception, config_name: str) -> str:
@@ -106,6 +119,8 @@ def resolve(composed: DictConfig) -> Any:
     except OmegaConfBaseException as error:
         if "missing mandatory value" in str(error):
             raise ConfigError(f"{error.full_key}= is needed") from error
+        if gone := re.search(r"missing .* argument.*: '(\w+)'", str(error)):
+            raise ConfigError(f"{gone[1]}= is needed") from error  # deleted with ~
         lines = [line.strip() for line in str(error).splitlines()[:2]]
         raise ConfigError("; ".join(lines)) from error
     for problem in problems(config):

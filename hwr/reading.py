@@ -64,9 +64,9 @@ def _run(arguments: argparse.Namespace) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if sys.stdin is not None:
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    recognizer = load(arguments.run, arguments.device, arguments.by)
     if arguments.top < 1:
         raise DataError(f"--top {arguments.top} must be at least 1")
+    recognizer = load(arguments.run, arguments.device, arguments.by)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if arguments.kind == "csv":
         writer.writerow(("file", "prediction", "probability"))

@@ -183,8 +183,12 @@ def outcome(sweep: Sweep) -> str | None:
             states[state].append(str(number))
     if not any(states.values()):
         return None
-    words = {"failed": "jobs failed", "unfinished": "jobs did not finish"}
-    parts = [f"{len(jobs)} {words[s]}: {', '.join(jobs)}" for s, jobs in states.items() if jobs]
+    words = {"failed": "failed", "unfinished": "did not finish"}
+    parts = [
+        f"{len(jobs)} job{'s' * (len(jobs) > 1)} {words[state]}: {', '.join(jobs)}"
+        for state, jobs in states.items()
+        if jobs
+    ]
     return f"{'; '.join(parts)}; the same line with hydra.sweep.dir={sweep.folder} tries them again"
 
 

@@ -210,7 +210,9 @@ def _fit(
         stop = end.__context__
         assert isinstance(stop, KeyboardInterrupt)
         way = f"; go on with ckpt={recorder.last}" if recorder.last.exists() else ""
-        raise type(stop)(f"stopped after {len(recorder.history)} epochs{way}") from stop
+        done = len(recorder.history)
+        said = f"stopped after {done} epoch{'s' * (done != 1)}{way}"
+        raise type(stop)(said) from stop
 
 
 def _finish(

@@ -105,7 +105,7 @@ def test_submitit_runs_four_jobs_and_outlives_a_kill(tmp_path: Path) -> None:
         os.kill(int(events.name.split(".")[-2]), signal.SIGKILL)
         said = process.communicate()[1]
     assert process.returncode == 1
-    assert "1 jobs did not finish: 2; the same line with hydra.sweep.dir=sweep" in said
+    assert "1 job did not finish: 2; the same line with hydra.sweep.dir=sweep" in said
     assert [figures(tmp_path / "sweep" / str(seed))["seed"] for seed in (0, 1, 3)] == [0, 1, 3]
     again = run(tmp_path, TRAIN, *command[1:])
     assert again.returncode == 0, again.stderr

@@ -172,6 +172,11 @@ class Handler(BaseHTTPRequestHandler):
         length = None if how == "unsized" else size - start
         self.head(206 if start else 200, named | {"ETag": server.tag}, length)
         rest = server.content[start:]
+        if how == "slow":
+            for piece in range(0, len(rest), len(server.content) // 20):
+                self.wfile.write(rest[piece : piece + len(server.content) // 20])
+                server.over.wait(0.02)
+            return
         self.wfile.write(rest[: len(rest) // 2] if how in ("drop", "stall") else rest)
         if how == "stall":
             self.wfile.flush()

@@ -1,16 +1,20 @@
 """Disks that are full, folders that are read-only or vanish: one sentence, and old files stay."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from campaign import Campaign
-from test_kill import FOREST, TRAIN, cache_is_whole, figures, listing
-from victim import Aim, Ended, limited, run
+from test_kill import FOREST, TRAIN, cache_is_whole, figures, known, listing
+from victim import Aim, Ended, knows, limited, one_by_one, run
 
 from hwr import checkpoint
 
@@ -26,61 +30,129 @@ def one_sentence(ended: Ended, program: str) -> str:
     return said
 
 
-def words(drawn: Path, folder: Path, out: Path, *more: str) -> dict[str, list[str]]:
-    """The arguments of each command that writes."""
-    where = [f"data.root={drawn}", f"data.cache={folder}/cache", f"hydra.run.dir={out}"]
-    return {
-        "hwr-train": [*TRAIN, *where, *more],
-        "hwr-forest": [*FOREST, *where, *more],
-        "hwr-data": ["draw", str(out), "--writers", "2"],
-    }
+def failed_jobs(ended: Ended) -> list[str]:
+    """The sentences of a sweep's failed jobs; another says which they are."""
+    *jobs, last = [line for line in ended.said.splitlines() if line.startswith("hwr-train: ")]
+    assert all(line.startswith("hwr-train: job ") for line in jobs), ended.said
+    counts = re.findall(r"(\d+) jobs? (?:failed|did not finish):", last)
+    assert sum(map(int, counts)) == len(jobs), ended.said
+    assert "Traceback" not in ended.said
+    return jobs
 
 
-@pytest.mark.parametrize("command", ["hwr-train", "hwr-forest", "hwr-data"])
+@dataclass
+class Case:
+    """A command that writes, in a folder of its own.
+
+    Attributes:
+        command: Its program, and what it does.
+        drawn: The pictures that it reads.
+        network: A run that it reads.
+        folder: What it may write into.
+        out: Where the result goes, within it.
+    """
+
+    command: str
+    drawn: Path
+    network: Path
+    folder: Path
+    out: Path
+
+    @property
+    def program(self) -> str:
+        return self.command.partition(" ")[0]
+
+    def run(
+        self, *more: str, aim: Aim | None = None, before: Callable[[], Any] | None = None
+    ) -> Ended:
+        where = [f"data.root={self.drawn}", f"data.cache={self.folder}/cache"]
+        words = {
+            "hwr-train": [*TRAIN, *where, f"hydra.run.dir={self.out}"],
+            "hwr-train -m": ["-m", "seed=0,1", *TRAIN, *where, f"hydra.sweep.dir={self.out}"],
+            "hwr-forest": [*FOREST, *where, f"hydra.run.dir={self.out}"],
+            "hwr-evaluate": [f"ckpt={self.network}", *where, f"hydra.run.dir={self.out}"],
+            "hwr-data draw": ["draw", str(self.out), "--writers", "2"],
+            "hwr-data fetch": ["fetch", str(self.out), "--from", str(self.drawn)],
+            "hwr-export": [str(self.network), "--out", f"{self.out}/model.onnx"],
+        }[self.command]
+        first = partial(knows, known(self.drawn))
+        both = partial(one_by_one, first, before) if before else first
+        return run(self.folder, self.program, [*words, *more], aim, both)
+
+    def check_after(self, found: Ended, whole: "Case") -> None:
+        """It ended well, or told so without leaving anything half written."""
+        if self.command == "hwr-train -m" and found.code == 1:
+            failed_jobs(found)
+        elif found.code:
+            one_sentence(found, self.program)
+        cache_is_whole(self.folder / "cache")
+        for file in self.folder.rglob("*.ckpt"):
+            checkpoint.read(file)
+        assert not list(self.folder.rglob("*.part"))
+        if self.program in ("hwr-data", "hwr-export"):
+            assert listing(self.out) in ({}, listing(whole.out))
+        for name, result in self.results().items():
+            assert result == whole.results()[name]
+
+    def results(self) -> dict[str, Any]:
+        """What came out, by the file that says so."""
+        found = {
+            str(file.relative_to(self.out)): figures(file.parent)
+            for file in self.out.rglob("metrics.json")
+        }
+        if (file := self.out / "evaluation.json").exists():
+            found[file.name] = json.loads(file.read_text())["loss"]
+        if self.program in ("hwr-data", "hwr-export"):
+            found |= listing(self.out)
+        return found
+
+    def go_on(self, whole: "Case") -> None:
+        """With room again, the same line ends as if nothing had been."""
+        last = self.out / "checkpoints/last.ckpt"
+        again = self.run(*([f"ckpt={last}"] if last.exists() else []))
+        assert again.code == 0, again.said
+        assert self.results() == whole.results()
+
+
+COMMANDS = ("hwr-train", "hwr-train -m", "hwr-forest", "hwr-evaluate")
+COMMANDS += ("hwr-data draw", "hwr-data fetch", "hwr-export")
+
+
+@pytest.fixture
+def case(drawn: Path, network: Path, tmp_path: Path) -> Callable[..., Case]:
+    """Makes cases, each in a folder of its own."""
+
+    def make(command: str, folder: str, out: str = "out") -> Case:
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        return Case(command, drawn, network, place, place / out)
+
+    return make
+
+
+def undisturbed_case(make: Callable[..., Case], command: str) -> Case:
+    whole = make(command, "whole")
+    ended = whole.run()
+    assert ended.code == 0, ended.said
+    return whole
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_files_that_grow_too_large(
-    campaign: Campaign, drawn: Path, tmp_path: Path, command: str
+    campaign: Campaign, case: Callable[..., Case], command: str
 ) -> None:
     """Writing ends at a byte drawn at random, in whichever file grows beyond it first."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    arguments = words(drawn, whole, whole / "out")[command]
-    ended = run(whole, command, arguments)
-    assert ended.code == 0, ended.said
-    largest = max(file.stat().st_size for file in whole.rglob("*") if file.is_file())
-    for number in campaign.trials(15, 2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
+    whole = undisturbed_case(case, command)
+    largest = max(file.stat().st_size for file in whole.folder.rglob("*") if file.is_file())
+    for number in campaign.trials(15, 2 if command != "hwr-export" else 1):
+        one = case(command, str(number))
         most = max(500, int(largest ** campaign.random.uniform(0.3, 1)))  # room for the output
-        arguments = words(drawn, folder, folder / "out")[command]
-        found = run(folder, command, arguments, before=partial(limited, most))
+        found = one.run(before=partial(limited, most))
         with campaign.trial(f"{command} on a full disk"):
-            check_after(found, command, folder, whole)
+            one.check_after(found, whole)
             if found.code:
-                go_on(command, arguments, folder, whole)
-        shutil.rmtree(folder)
-
-
-def check_after(found: Ended, command: str, folder: Path, whole: Path) -> None:
-    """It ended well, or in one sentence without leaving anything half written."""
-    if found.code:
-        one_sentence(found, command)
-    cache_is_whole(folder / "cache")
-    for file in folder.rglob("*.ckpt"):
-        checkpoint.read(file)
-    assert not list(folder.rglob("*.part"))
-    if command == "hwr-data":
-        assert listing(folder / "out") in ({}, listing(whole / "out"))
-
-
-def go_on(command: str, arguments: list[str], folder: Path, whole: Path) -> None:
-    """With room again, the same line ends as if nothing had been."""
-    last = folder / "out/checkpoints/last.ckpt"
-    again = run(folder, command, [*arguments, *([f"ckpt={last}"] if last.exists() else [])])
-    assert again.code == 0, again.said
-    if command == "hwr-data":
-        assert listing(folder / "out") == listing(whole / "out")
-    else:
-        assert figures(folder / "out") == figures(whole / "out")
+                one.go_on(whole)
+        shutil.rmtree(one.folder)
 
 
 @pytest.fixture
@@ -104,64 +176,75 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("command", ["hwr-train", "hwr-forest", "hwr-data"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_small_disks(
     campaign: Campaign,
-    drawn: Path,
-    tmp_path: Path,
+    case: Callable[..., Case],
     small_disk: Callable[[int], Path],
     command: str,
 ) -> None:
     """The disk is full when all that is written together outgrows it."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert run(whole, command, words(drawn, whole, whole / "out")[command]).code == 0
-    total = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
+    whole = undisturbed_case(case, command)
+    total = sum(file.stat().st_size for file in whole.folder.rglob("*") if file.is_file())
     for _ in campaign.trials(15, 1):
         disk = small_disk(max(8192, int(total * campaign.random.uniform(0, 1.1))))
-        folder = tmp_path / disk.name
-        arguments = words(drawn, folder, folder / "out")[command]
-        found = run(tmp_path, command, arguments)
+        one = case(command, disk.name)
+        found = one.run()
         with campaign.trial(f"{command} on a small disk"):
-            check_after(found, command, folder, whole)
+            one.check_after(found, whole)
             if found.code:
                 subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
-                go_on(command, arguments, folder, whole)
+                one.go_on(whole)
 
 
-@pytest.mark.parametrize("command", ["hwr-train", "hwr-forest", "hwr-data"])
-def test_no_permission(campaign: Campaign, drawn: Path, tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_permission(
+    campaign: Campaign, case: Callable[..., Case], tmp_path: Path, command: str
+) -> None:
     """Neither for the folder of a run, nor for the one above it."""
     if os.getuid():
         pytest.skip("only root can become somebody else")
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == 0 and len(parent.parts) > 2:
-            parent.chmod(0o755)
-    drawn.parent.chmod(0o755)
-    for number, below in enumerate(("out", "out/deeper/still")):
-        folder = tmp_path / str(number)
-        (folder / "out").mkdir(parents=True)
-        (folder / "out").chmod(0o555)
-        place = folder / below if command != "hwr-data" else folder / "out/there"
-        arguments = words(drawn, folder, place)[command]
+    for number, below in enumerate(("closed/out", "closed/deeper/still")):
+        one = case(command, str(number), below)
+        for place in (tmp_path, one.drawn, one.network):
+            for parent in place.parents:
+                if parent.stat().st_uid == 0 and len(parent.parts) > 2:
+                    parent.chmod(0o755)
+        tmp_path.chmod(0o755)
+        closed = one.folder / "closed"
+        closed.mkdir()
+        closed.chmod(0o555)
         with campaign.trial(f"{command} without permission"):
-            found = run(tmp_path, command, arguments, before=partial(os.setuid, NOBODY))
-            said = one_sentence(found, command)
+            said = one_sentence(one.run(before=partial(os.setuid, NOBODY)), one.program)
             assert "ermission denied" in said
-            assert str(folder / "out") in said
-            assert not list((folder / "out").iterdir())
+            assert str(closed) in said
+            assert not list(closed.iterdir())
 
 
-def test_folder_that_vanishes(campaign: Campaign, drawn: Path, tmp_path: Path) -> None:
-    """Somebody removes the run folder while the run trains, tests or reports."""
-    for number in campaign.trials(24, 3):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        out = folder / "out"
-        phase = ("training", "checkpoint", "test", "report")[number % 4]
-        aim = Aim(lambda _, out=out: shutil.rmtree(out, ignore_errors=True), phase)  # type: ignore[misc]
-        found = run(folder, "hwr-train", words(drawn, folder, out)["hwr-train"], aim)
-        with campaign.trial("run folder removed under the run"):
-            if found.code:
-                assert str(out) in one_sentence(found, "hwr-train")
-        shutil.rmtree(folder)
+@pytest.mark.parametrize(
+    ("command", "phases"),
+    [
+        ("hwr-train", ("training", "checkpoint", "test", "report")),
+        ("hwr-train -m", ("training", "checkpoint", "test", "report")),
+        ("hwr-forest", ("preparation", "model", "test", "report")),
+        ("hwr-data draw", ("drawing",)),
+        ("hwr-data fetch", ("writing",)),
+    ],
+)
+def test_folder_that_vanishes(
+    campaign: Campaign, case: Callable[..., Case], command: str, phases: tuple[str, ...]
+) -> None:
+    """Somebody removes the folder that a command writes into, and the one above it."""
+    for number in campaign.trials(6 * len(phases), min(3, len(phases))):
+        one = case(command, str(number), "above/out")
+        above = one.out.parent
+        phase = phases[number % len(phases)]
+        aim = Aim(lambda _, above=above: shutil.rmtree(above, ignore_errors=True), phase)  # type: ignore[misc]
+        above.mkdir()
+        found = one.run(aim=aim)
+        with campaign.trial(f"folder removed under {command}"):
+            if command == "hwr-train -m" and found.code == 1:
+                assert all(str(above) in said for said in failed_jobs(found))
+            elif found.code:
+                assert str(above) in one_sentence(found, one.program)
+        shutil.rmtree(one.folder)

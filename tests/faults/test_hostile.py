@@ -22,13 +22,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_disk import one_sentence
 from test_predict import Mark
-from victim import knows, run
+from victim import hurried, knows, run
 
 import hwr
 
 MARKUP = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))"]
 MARKUP += ["</td></tr></table>", "<!--", "`|`", "&lt;b&gt;", "{{7*7}}", "${HOME}", "%s%n", "$(id)"]
 CONTROLS = ["\x1b[2J\x1b[31m", "\x1b]0;owned\x07", "\r", "\n", "\b" * 9, "\u202e", "\x9b2J"]
+MANY, HIDDEN = 700_000, 8
+"""Units that a file asks for, and that it has."""
 DATA = [
     "data=folder",
     "data.height=24",
@@ -45,7 +47,7 @@ def models(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     where = [f"data.root={drawn}", f"data.cache={folder}/cache"]
     small = ["data=folder", "data.height=24", "data.width=32"]
     for name, more in (
-        ("hwr-train", ["model=mlp", "model.hidden=8", "trainer.max_epochs=1"]),
+        ("hwr-train", ["model=mlp", f"model.hidden={HIDDEN}", "trainer.max_epochs=1"]),
         ("hwr-forest", ["n_estimators=3"]),
     ):
         words = [*small, *where, *more, "report=none", "split.val_size=0"]
@@ -57,6 +59,34 @@ def models(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     (forest,) = (folder / "hwr-forest").glob("*.skops")
     last = folder / "hwr-train/checkpoints/last.ckpt"
     return {"ckpt": last, "skops": forest, "onnx": folder / "model.onnx"}
+
+
+def endless(model: onnx.ModelProto, loop: bool) -> bytes:
+    """A model that would never end, or take a hundred gigabytes, in place of this one."""
+    helper, (image,), (output,) = onnx.helper, model.graph.input, model.graph.output
+
+    whole, truth, number = onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT
+
+    def scalar(name: str, kind: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, [])
+
+    body = helper.make_graph(
+        [helper.make_node("Identity", [one], [f"{one}_"]) for one in ("on", "sum")],
+        "body",
+        [scalar("turn", whole), scalar("on", truth), scalar("sum", number)],
+        [scalar("on_", truth), scalar("sum_", number)],
+    )
+    nodes = [helper.make_node("ReduceSum", ["image"], ["ink"], keepdims=0)]
+    if loop:
+        nodes.append(helper.make_node("Loop", ["turns", "yes", "ink"], [output.name], body=body))
+    else:
+        nodes.append(helper.make_node("Expand", ["ink", "size"], ["all"]))
+        nodes.append(helper.make_node("ReduceSum", ["all"], [output.name], keepdims=0))
+    numbers = {"turns": np.array(2**62), "yes": np.array(True), "size": np.array([25 * 10**9])}
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in numbers.items()]
+    graph = helper.make_graph(nodes, "endless", [image], [scalar(output.name, number)], weights)
+    model.graph.CopyFrom(graph)
+    return model.SerializeToString()
 
 
 def planted(kind: str, models: dict[str, Path], folder: Path) -> Path:
@@ -100,6 +130,23 @@ def planted(kind: str, models: dict[str, Path], folder: Path) -> Path:
                 ):
                     weight.external_data.add(key=key, value=value)
             file.write_bytes(model.SerializeToString())
+        case "ckpt too many units":
+            saved["hyper_parameters"]["hidden"] = MANY
+            torch.save(saved, file)
+        case "ckpt too many classes":
+            saved["hyper_parameters"]["alphabet"] = [str(name) for name in range(MANY)]
+            torch.save(saved, file)
+        case "ckpt of one number":
+            saved["hyper_parameters"]["hidden"] = MANY
+            saved["state_dict"] = {
+                name: torch.zeros(1).expand(
+                    [MANY if side == HIDDEN else side for side in one.shape]
+                )
+                for name, one in saved["state_dict"].items()
+            }
+            torch.save(saved, file)
+        case "onnx loop" | "onnx large":
+            file.write_bytes(endless(onnx.load(models["onnx"]), kind == "onnx loop"))
         case "ckpt link":
             file.symlink_to("/etc/passwd")
         case "ckpt device":
@@ -109,7 +156,8 @@ def planted(kind: str, models: dict[str, Path], folder: Path) -> Path:
 
 KINDS = ["ckpt pickle", "skops pickle", "onnx pickle", "ckpt planted", "ckpt instead of a weight"]
 KINDS += ["ckpt old format", "ckpt bomb", "skops bomb", "skops type", "skops other"]
-KINDS += ["onnx outside", "ckpt link", "ckpt device"]
+KINDS += ["onnx outside", "ckpt link", "ckpt device", "ckpt too many units"]
+KINDS += ["ckpt too many classes", "ckpt of one number", "onnx loop", "onnx large"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,7 +167,7 @@ def test_models(
     file = planted(kind, models, tmp_path)
     before = sorted(tmp_path.iterdir())
     with campaign.trial("hostile model file"):
-        found = apart(lambda: hwr.load(file))
+        found = apart(lambda: (hurried(), hwr.load(file)))
         assert found.broke is None, found.broke
         assert found.refused is not None
         assert str(file) in found.refused
@@ -134,7 +182,7 @@ def test_models(
     }.items():
         (tmp_path / "in").mkdir()
         with campaign.trial("hostile model file"):
-            said = one_sentence(run(tmp_path / "in", command, words), command)
+            said = one_sentence(run(tmp_path / "in", command, words, before=hurried), command)
             assert file.name in said
             assert not [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
         (tmp_path / "in.txt").unlink()

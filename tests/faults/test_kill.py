@@ -5,14 +5,16 @@ import json
 import os
 import shutil
 import signal
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import test_fetch
 import torch
 from campaign import Campaign
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -73,14 +75,6 @@ def go_on(drawn: Path, folder: Path) -> Ended:
     last = folder / "run/checkpoints/last.ckpt"
     more = [f"ckpt={last}"] if last.exists() else []
     return run(folder, "hwr-train", arguments(drawn, folder, *more))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    ended = run(folder, "hwr-train", arguments(drawn, folder))
-    assert ended.code == 0, ended.said
-    return folder, ended
 
 
 def hit(
@@ -168,12 +162,6 @@ def test_train_stopped(
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
-def network(undisturbed: tuple[Path, Ended]) -> Path:
-    """A finished run."""
-    return undisturbed[0] / "run"
-
-
 def listing(folder: Path) -> dict[str, bytes]:
     """Every file that is no event or run's own record of times, by its path."""
     timed = ("tfevents", "metrics.json", "README.md", ".hydra", "config.yaml", ".skops")
@@ -187,20 +175,46 @@ def listing(folder: Path) -> dict[str, bytes]:
 FOREST = ["data=folder", "n_estimators=20", "split.val_size=0", "data.height=60", "data.width=80"]
 
 
+CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def known(drawn: Path) -> dict[str, str]:
+    """The checksums by which hwr-data fetch knows the pictures."""
+    files = drawn.glob("Img/*.png")
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture
+def address(drawn: Path, tmp_path: Path) -> Iterator[str]:
+    """Where an archive of the pictures can be fetched, slowly."""
+    pictures = {file.name: file.read_bytes() for file in drawn.glob("Img/*.png")}
+    content = test_fetch.tgz(tmp_path / "served.tgz", test_fetch.chars74k(pictures)).read_bytes()
+    with test_fetch.Server(content) as server:
+        server.script = ["slow"]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.url
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("command", "phases", "whole"),
     [
-        ("hwr-forest", ("preparation", "cache", "model", "test", "report"), 10),
+        ("hwr-forest", ("preparation", "cache", "model", "test", "report"), 15),
         ("hwr-data draw", ("drawing",), 10),
         ("hwr-data fetch", ("writing",), 10),
-        ("hwr-export", ("exporting",), 3),
+        ("hwr-data fetch by address", ("downloading", "writing"), 15),
+        ("hwr-export", ("loading", "exporting"), 10),
     ],
 )
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("by", CODES)
 def test_other_commands(
     campaign: Campaign,
     drawn: Path,
     network: Path,
+    address: str,
     tmp_path: Path,
     command: str,
     phases: tuple[str, ...],
@@ -208,24 +222,20 @@ def test_other_commands(
     by: signal.Signals,
 ) -> None:
     """What they write is there whole, or not at all; the same line again writes it."""
-    name, _, action = command.partition(" ")
+    name = command.partition(" ")[0]
     if name == "hwr-export" and by != signal.SIGKILL and not campaign.trials(1, 0):
         pytest.skip("exporting takes long; the whole campaign has it")
     out = tmp_path / "home/out"
     words = {
         "hwr-forest": [*FOREST, f"data.root={drawn}", f"data.cache={tmp_path}/cache"],
-        "hwr-data": {"draw": ["draw", str(out), "--writers", "2"]}.get(
-            action, ["fetch", str(out), "--from", str(drawn)]
-        ),
+        "hwr-data draw": ["draw", str(out), "--writers", "2"],
+        "hwr-data fetch": ["fetch", str(out), "--from", str(drawn)],
+        "hwr-data fetch by address": ["fetch", str(out), "--from", address],
         "hwr-export": [str(network), "--out", str(out / "model.onnx")],
-    }[name]
+    }[command]
     if name == "hwr-forest":
         words.append(f"hydra.run.dir={out}")
-    digests = {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in drawn.glob("Img/*.png")
-    }
-
-    before = partial(knows, digests)
+    before = partial(knows, known(drawn), tmp_path / "cache")
 
     def clear() -> None:
         shutil.rmtree(out.parent, ignore_errors=True)
@@ -237,18 +247,18 @@ def test_other_commands(
     assert ended.code == 0, ended.said
     expected = listing(out)
     assert expected
-    codes = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
-    for number in campaign.trials(whole, 1):
+    hits, wanted = 0, len(campaign.trials(whole, 1))
+    for number in range(10 * wanted):
         clear()
         place = tmp_path / str(number)
-        phase = phases[number % len(phases)]
+        phase = phases[hits % len(phases)]
         found = hit(campaign, ended, place, name, words, phase, by, before)
         if found is None:
             continue
         with campaign.trial(f"{command} hit by {by.name}"):
-            assert found.code == codes[by], found.said
-            cache_is_whole(tmp_path / "cache")
+            assert found.code == CODES[by], found.said
             if name == "hwr-forest":
+                cache_is_whole(tmp_path / "cache")
                 for file in out.glob("*.skops"):
                     forestfile.load_forest(file)
             else:  # all or nothing
@@ -260,10 +270,15 @@ def test_other_commands(
                 again = run(tmp_path, name, words, before=before)
                 assert again.code == 0, again.said
             assert listing(out) == expected
+        hits += 1
+        if hits == wanted:
+            break
+    assert hits == wanted, f"{hits} hits"
 
 
-def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path) -> None:
-    """A sweep killed in any job goes on by the same line, and ends as if nothing had been."""
+@pytest.mark.parametrize("by", CODES)
+def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path, by: signal.Signals) -> None:
+    """A sweep hit in any job goes on by the same line, and ends as if nothing had been."""
 
     def words(folder: Path) -> list[str]:
         where = [f"data.root={drawn}", f"data.cache={folder}/cache", f"hydra.sweep.dir={folder}/s"]
@@ -274,12 +289,18 @@ def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path) -> None:
     ended = run(whole, "hwr-train", words(whole))
     assert ended.code == 0, ended.said
     phases = ("training", "checkpoint", "test", "report")
-    for number in campaign.trials(8, 1):
+    for number in campaign.trials(10, 1):
         folder = tmp_path / str(number)
         phase = phases[number % len(phases)]
-        found = hit(campaign, ended, folder, "hwr-train", words(folder), phase)
+        found = hit(campaign, ended, folder, "hwr-train", words(folder), phase, by)
         if found is not None:
-            with campaign.trial("sweep killed in a job"):
+            with campaign.trial(f"sweep hit by {by.name} in a job"):
+                assert found.code == CODES[by], found.said
+                if by != signal.SIGKILL:
+                    assert f"hydra.sweep.dir={folder}/s goes on" in stopped(
+                        found, "hwr-train", ended
+                    )
+                    assert not list(folder.rglob("*.part"))
                 again = run(folder, "hwr-train", words(folder))
                 assert again.code == 0, again.said
                 for job in "012":

@@ -24,7 +24,22 @@ from typing import Any
 
 import torch
 
-from hwr import cli, data, dataset, export, fetch, forest, forestfile, recorder, report
+from hwr import (
+    board,
+    cli,
+    data,
+    dataset,
+    download,
+    export,
+    fetch,
+    forest,
+    forestfile,
+    loading,
+    reading,
+    recorder,
+    report,
+    runs,
+)
 from hwr import train as training
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -36,6 +51,9 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "hwr-evaluate": cli.evaluate,
     "hwr-data": dataset.main,
     "hwr-export": export.main,
+    "hwr-predict": reading.main,
+    "hwr-runs": runs.main,
+    "hwr-board": board.main,
 }
 PHASES = (
     (data, "_digest", "preparation"),
@@ -48,6 +66,7 @@ PHASES = (
     (forestfile, "save", "model"),
     (report, "write", "report"),
     (dataset, "draw", "drawing"),
+    (download, "_continue", "downloading"),
     (fetch, "_write", "writing"),
     (export, "load", "loading"),
     (export, "whole", "exporting"),
@@ -124,15 +143,27 @@ class Aim:
     after: float = 0.0
 
 
-def knows(digests: dict[str, str]) -> None:
+def knows(digests: dict[str, str], cache: Path | None = None) -> None:
     """Before hwr-data fetch: the data set that it knows is another, of these pictures."""
     fetch.manifest = lambda: digests
+    os.environ |= {"no_proxy": "*"} | ({"HWR_CACHE": str(cache)} if cache else {})
 
 
 def limited(most: int) -> None:
     """Before a command that can write no file beyond so many bytes, as if the disk were full."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+def hurried() -> None:
+    """Before a command that would wait a minute for an ONNX file."""
+    loading.MOST_SECONDS = 2
+
+
+def one_by_one(*befores: Callable[[], Any]) -> None:
+    """Before a command: several things."""
+    for before in befores:
+        before()
 
 
 def start(

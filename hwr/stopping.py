@@ -1,10 +1,13 @@
 """Ctrl-C and `kill`: a command leaves what it has written whole, says how to go on, and ends."""
 
+import atexit
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 
@@ -16,9 +19,14 @@ class Terminated(KeyboardInterrupt):
 def stoppable(program: str) -> Iterator[None]:
     """End a command that is stopped with one sentence and exit code 130, after SIGTERM with 143.
 
+    However it ends, it does so at once: see `_leave`.
+
     Args:
         program: Its name; the exception may say how to go on.
     """
+    code: list[int] = []
+    if Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == program:
+        atexit.register(_leave, code)  # before torch is imported, so behind all that it registers
 
     def terminate(_: int, __: FrameType | None) -> None:
         raise Terminated
@@ -26,11 +34,27 @@ def stoppable(program: str) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+        code.append(0)
     except KeyboardInterrupt as stop:
         print(f"{program}: {str(stop) or 'stopped; no file is left half written'}", file=sys.stderr)
-        sys.exit(143 if isinstance(stop, Terminated) else 130)
+        code.append(143 if isinstance(stop, Terminated) else 130)
+        sys.exit(code[0])
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            code.append(end.code or 0)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _leave(code: list[int]) -> None:
+    """End the process, all else done, without tearing down torch's libraries: 1.4 s and 120 MB."""
+    if code:
+        with suppress(OSError):  # what can't be written, Python tells of at the usual end
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+            os._exit(code[0])
 
 
 @contextmanager

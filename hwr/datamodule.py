@@ -16,7 +16,7 @@ from hwr.errors import DataError
 from hwr.schema import AugmentConfig, DataConfig, SplitConfig, SyntheticConfig
 from hwr.split import Indices, Split, split
 
-EVALUATION_BATCH = 128
+EVALUATION_BATCH = 64
 
 
 class CharacterData(LightningDataModule):

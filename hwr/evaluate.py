@@ -15,12 +15,11 @@ from hwr import checkpoint, data, images, metrics, run, together
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.files import expanded, whole
+from hwr.loading import AT_ONCE
 from hwr.networks.base import Network
 from hwr.networks.glyphnet import GlyphNetwork
 from hwr.schema import EvaluateConfig
 from hwr.split import Indices, rows_by
-
-BATCH = 1024
 
 
 def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
@@ -105,8 +104,7 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
 @torch.inference_mode()
 def _alone(model: Network, image: Tensor) -> Tensor:
     """Logits (N, C) of many images (N, 1, H, W), each read alone."""
-    starts = range(0, len(image), BATCH)
-    return torch.cat([model(image[start : start + BATCH]) for start in starts])
+    return torch.cat([model(part) for part in torch.split(image, AT_ONCE)])
 
 
 def _in_context(model: Network, characters: data.Characters) -> tuple[GlyphNetwork, Indices]:

@@ -50,7 +50,9 @@ def _launch(name: str) -> None:
     of a multirun failed; 2 for a mistake of the user; 130 after Ctrl-C, 143 after SIGTERM.
     """
     program = f"hwr-{name}"
-    full_error = "HYDRA_FULL_ERROR" in os.environ
+    # Noted beside it, for the processes of trainer=ddp, which inherit what is set below.
+    asked = os.environ.get("HYDRA_FULL_ERROR", "")
+    full_error = bool(os.environ.setdefault("HWR_FULL_ERROR", asked))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
     codes: list[int] = []
     made: set[Path] = set()

@@ -74,7 +74,7 @@ class Recorder(Checkpoint):
         self._started = self._epoch_started = self._trained = time.perf_counter()
         self._validated = self._shown = False
         self._lr, self._pictures = 0.0, 0
-        self._norms: list[tuple[Tensor, ...]] = []
+        self._norms, self._steps = torch.empty(0, 0), 0
 
     @property
     def writer(self) -> SummaryWriter:
@@ -134,7 +134,7 @@ class Recorder(Checkpoint):
         seed = self.identity["seed"] * 1_000_003 + trainer.current_epoch
         torch.manual_seed((seed + trainer.global_rank * 2**52) % 2**63)
         self._lr, self._pictures = _lr(trainer), 0
-        self._norms.clear()
+        self._steps = 0
         self._epoch_started = time.perf_counter()
 
     def on_train_batch_start(
@@ -158,18 +158,21 @@ class Recorder(Checkpoint):
         Raises:
             RunError: Tells step, learning rate and pictures, and where the last good weights are.
         """
-        if loss.isfinite():
+        finite = bool(loss.isfinite())
+        if trainer.strategy.reduce_boolean_decision(finite):  # of all processes
             return
         step, batch = trainer.global_step + 1, trainer.fit_loop.batch_idx
+        where = f"at step {step} (epoch {trainer.current_epoch + 1}, batch {batch + 1})"
+        if finite:
+            raise RunError(f"the loss of another process is no number {where}; it tells more")
         data, loader = trainer.datamodule, trainer.train_dataloader  # type: ignore[attr-defined]
         assert isinstance(data, CharacterData)
         assert isinstance(loader, Batches)
         names = data.names(loader.rows(batch))
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         raise RunError(
-            f"the loss is {float(loss.detach())} at step {step} "
-            f"(epoch {trainer.current_epoch + 1}, batch {batch + 1}), where the learning rate "
-            f"is {_lr(trainer):.3g}; {self._last_good()}; "
+            f"the loss is {float(loss.detach())} {where}, where the learning rate is "
+            f"{_lr(trainer):.3g}; {self._last_good()}; "
             f"the batch holds {', '.join(names[:LISTED])}{more}"
         )
 
@@ -181,11 +184,19 @@ class Recorder(Checkpoint):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Keep the norm of the gradients."""
+        """Keep the norm of the gradients, put together when the epoch is over.
+
+        In one block: thousands of small tensors would lie between the large ones of each step, and
+        keep their memory from being used again.
+        """
         if self.report.diagnostics:
-            weights = (weight for group in optimizer.param_groups for weight in group["params"])
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             found = [weight.grad for weight in weights if weight.grad is not None]
-            self._norms.append(torch._foreach_norm(found))  # put together when the epoch is over
+            if not self._steps:
+                self._norms = found[0].new_zeros(int(trainer.num_training_batches), len(weights))
+            norms = torch._foreach_norm(found)
+            torch.stack(norms, out=self._norms[self._steps, : len(norms)])
+            self._steps += 1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
@@ -230,10 +241,9 @@ class Recorder(Checkpoint):
         """How the epoch went, beside what was learnt."""
         if not self.report.diagnostics:
             return {}
-        norms = [torch.stack(parts) for parts in self._norms] or [torch.full((1,), torch.nan)]
         return {
             "lr": self._lr,
-            "grad_norm": float(torch.stack(norms).norm(dim=1).mean()),
+            "grad_norm": float(self._norms[: self._steps].norm(dim=1).mean()),
             "epoch_seconds": time.perf_counter() - self._epoch_started,
             "pictures_per_second": self._pictures / (self._trained - self._epoch_started),
         }

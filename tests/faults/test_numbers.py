@@ -1,7 +1,10 @@
 """Numbers that are none: a run stops before they reach a checkpoint, and says where they came."""
 
 import math
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -110,3 +113,41 @@ def test_a_learning_rate_that_is_far_too_large(
                 assert re.search("is not finite after|the loss is|/loss is", said)
             for file in folder.rglob("*.ckpt"):
                 assert all(value.isfinite().all() for value in weights(file).values())
+
+
+SPOILT = """
+import os
+from pathlib import Path
+from spoiler import spoil
+from hwr.cli import train
+
+if os.environ.get("LOCAL_RANK", "0") == "{rank}":
+    spoil({step}, "nan", Path("{batch}"))
+train()
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_of_two(campaign: Campaign, tmp_path: Path, rank: int) -> None:
+    """The other stops in the same step; the one whose loss it is names its pictures."""
+    step = int(campaign.random.integers(STEPS + 1, EPOCHS * STEPS))
+    script, batch = tmp_path / "spoilt.py", tmp_path / "batch.npy"
+    script.write_text(SPOILT.format(rank=rank, step=step, batch=batch))
+    words = [*TINY, *MODELS["mlp"], "trainer=ddp", "trainer.accelerator=cpu", "hydra.run.dir=run"]
+    command = [sys.executable, str(script), *words]
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with campaign.trial("loss of one process that is nan"):
+        done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True)
+        assert done.returncode == 2, done.stderr
+        said = [line for line in done.stderr.splitlines() if line.startswith("hwr-train: ")]
+        assert len(said) == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        (one,) = (line for line in said if "the loss of another process" in line)
+        (other,) = (line for line in said if "the loss is nan" in line)
+        assert f"at step {step} " in one
+        assert f"at step {step} " in other
+        named = other.partition("the batch holds ")[2].split(", ")
+        array = np.stack(pictures(words[:-1], named))[:, None] / np.float32(255)
+        np.testing.assert_array_equal(array, np.load(batch))
+        last = tmp_path / "run/checkpoints/last.ckpt"
+        assert all(value.isfinite().all() for value in weights(last).values())

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -17,7 +19,9 @@ LARGE = 2**24
 """Pictures of more pixels are decoded one at a time, or two threads would need twice the memory."""
 WINDOW = 16 / 15
 """Side of the `ink` window over the picture's shorter side: 960 pixels of 900."""
-
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "PCX"]
+FORMATS += ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []  # since Pillow 11.3
+"""What is read. Others can hold programs, which Pillow would let Ghostscript run."""
 
 _one_large = Lock()
 
@@ -56,7 +60,7 @@ def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
 
 def _opened(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
     try:
-        picture = Image.open(file)
+        picture = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge("more pixels than allowed") from error
     if picture.width * picture.height > max_pixels:
@@ -64,6 +68,13 @@ def _opened(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
         picture.close()
         raise TooLarge(f"{size} pixels are more than allowed")
     return picture
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """How names of pictures end, in small letters."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in known.items() if name in [*FORMATS, "MPO"])
 
 
 class TooLarge(ValueError):
@@ -109,7 +120,7 @@ def grey(picture: Image.Image) -> Image.Image:
 
 def aspect(path: Path) -> float:
     """Width over height of a picture file, as it is to be looked at; nothing is decoded."""
-    with Image.open(path) as picture:
+    with Image.open(path, formats=FORMATS) as picture:
         width, height = picture.size
         turned = picture.getexif().get(0x0112, 1) >= 5
     return height / width if turned else width / height

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from hwr.errors import DataError, UserError, printable
+from hwr.images import suffixes
 from hwr.loading import load
 from hwr.predict import BATCH, Prediction, Recognizer
 from hwr.stopping import stoppable
@@ -118,11 +119,10 @@ def _paths(names: Iterable[str]) -> Iterator[Path]:
             lines = (line.rstrip("\r\n") for line in sys.stdin or ())
             yield from _paths(line for line in lines if line.strip() not in ("", "-"))
         elif os.path.isdir(name):  # pathlib raises where a name is too long
-            suffixes = Image.registered_extensions()
             found = sorted(
                 path
                 for path in Path(name).rglob("*")
-                if path.suffix.lower() in suffixes and path.is_file()
+                if path.suffix.lower() in suffixes() and path.is_file()
             )
             yield from found or [Path(name)]  # which is then told to be none
         else:

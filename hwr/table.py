@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
-from PIL import Image
 
 from hwr.errors import DataError
+from hwr.images import suffixes
 from hwr.schema import FolderConfig
 
 WAYS_OUT = (
@@ -103,13 +103,12 @@ def _only_table(root: Path) -> Path | None:
 
 def _folders(root: Path) -> pd.DataFrame:
     """Files and labels where every class has a folder of its own."""
-    suffixes = Image.registered_extensions()
     rows = [
         (f"{folder.name}/{file.name}", folder.name)
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in suffixes and not file.name.startswith(".")
+        if file.suffix.lower() in suffixes() and not file.name.startswith(".")
     ]
     if not rows:
         raise DataError(

@@ -22,7 +22,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_disk import one_sentence
 from test_predict import Mark
-from victim import hurried, knows, run
+from victim import finds, hurried, knows, run
 
 import hwr
 
@@ -330,3 +330,26 @@ def test_names(campaign: Campaign, tmp_path: Path) -> None:
         with campaign.trial("hostile names in a message"):
             said = one_sentence(ended, "hwr-train")
             assert said.isprintable()
+
+
+@pytest.mark.parametrize("way", ["hwr-train", "hwr-predict"])
+def test_a_picture_that_is_a_program(
+    campaign: Campaign, models: dict[str, Path], tmp_path: Path, way: str
+) -> None:
+    """PostScript by another name; whoever starts Ghostscript leaves a mark."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
+    (tmp_path / "bin/gs").chmod(0o755)
+    for label in "ab":
+        (tmp_path / "own" / label).mkdir(parents=True)
+        Image.new("L", (40, 30), 255).save(tmp_path / "own" / label / "1.png")
+    program = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n{} loop\n"
+    (tmp_path / "own/a/2.png").write_text(program)
+    words = [str(models["ckpt"]), f"{tmp_path}/own/a/2.png"]
+    if way == "hwr-train":
+        words = [*DATA, f"data.root={tmp_path}/own", f"data.cache={tmp_path}/cache"]
+    with campaign.trial("a picture that is a program"):
+        ended = run(tmp_path, way, words, before=partial(finds, tmp_path / "bin"))
+        assert ended.code == (2 if way == "hwr-train" else 1), ended.said
+        assert "2.png cannot be read as a picture" in ended.said
+        assert not (tmp_path / "mark").exists()

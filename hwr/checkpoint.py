@@ -75,4 +75,4 @@ def network(path: Path, found: dict[str, Any]) -> Network:
         model.load_state_dict(weights, assign=True)
     except Exception as error:  # settings of the wrong kind fail in as many ways
         raise RunError(f"{path} does not fit its own settings") from error
-    return model.eval()
+    return model.float().eval()  # a file may hold weights of another precision

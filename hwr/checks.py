@@ -172,6 +172,8 @@ def _process_problems(config: TrainConfig) -> Iterator[str]:
     for name in ("devices", "num_nodes"):
         if getattr(trainer, name) < 1:
             yield f"trainer.{name}={getattr(trainer, name)} must be at least 1"
+    if trainer.deterministic.lower() not in ("true", "false", "warn"):
+        yield f"trainer.deterministic={trainer.deterministic} must be true, false or warn"
     if trainer.strategy not in ("auto", "ddp"):
         yield f"trainer.strategy={trainer.strategy} must be auto or ddp"
     yield from _added_problems(vars(trainer))
@@ -185,7 +187,8 @@ def _process_problems(config: TrainConfig) -> Iterator[str]:
 
 def _added_problems(trainer: dict[str, Any]) -> Iterator[str]:
     """Numbers that Lightning takes without a word, and then trains on nothing, or for ever."""
-    for name in ("max_steps", "limit_train_batches", "accumulate_grad_batches"):
+    counts = ("max_steps", "limit_train_batches", "accumulate_grad_batches")
+    for name in (*counts, "check_val_every_n_epoch", "val_check_interval"):
         value = trainer.get(name)
         if isinstance(value, int | float) and not value > 0 and (name, value) != ("max_steps", -1):
             yield f"trainer.{name}={value} must be above 0"

@@ -51,10 +51,11 @@ def main() -> None:
     action.add_argument("--out", type=Path, metavar="FOLDER", help="default: outputs/show/NAME")
 
     arguments, behind = parser.parse_known_args()
-    if behind and (arguments.action not in ("fetch", "show") or behind[0].startswith("-")):
+    if arguments.action in ("fetch", "show"):  # argparse takes only the first of several groups
+        arguments.settings += [word for word in behind if word[:1] != "-"]
+        behind = [word for word in behind if word[:1] == "-"]
+    if behind:
         parser.error(f"unrecognized arguments: {' '.join(behind)}")
-    if behind:  # argparse takes only the first of several groups
-        arguments.settings += behind
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
     try:
         sys.exit(_run(arguments))

@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwr import checkpoint, data, images, metrics, run, together
-from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.files import expanded, whole
-from hwr.loading import AT_ONCE
+from hwr.loading import AT_ONCE, load
 from hwr.networks.base import Network
 from hwr.networks.glyphnet import GlyphNetwork
 from hwr.schema import EvaluateConfig
@@ -43,19 +42,19 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         RunError: There is no checkpoint.
     """
     path = checkpoint.find(expanded(config.ckpt))
-    saved = checkpoint.read(path)
-    model = checkpoint.network(path, saved)
-    settings = saved["hyper_parameters"]
-    alphabet = Alphabet(tuple(settings["alphabet"]))
-    height, width = settings["size"]
-    as_trained = {"height": height, "width": width, "preprocessing": settings["preprocessing"]}
+    checkpoint.read(path)  # forests and ONNX files are refused
+    recognizer = load(path)
+    model, alphabet = recognizer.model, recognizer.alphabet
+    height, width = recognizer.size
+    as_trained: dict[str, Any] = {"height": height, "width": width}
+    as_trained["preprocessing"] = recognizer.preprocessing
     characters = data.load(dataclasses.replace(config.data, **as_trained))
     names = characters.alphabet.names
     label = alphabet.encode(names)[characters.label]
     rows = np.arange(len(label))
     if config.writers is not None:
         rows = rows_by(config.writers, characters.writer, "writers")
-    if saved.get("about", {}).get("data_fingerprint") == characters.fingerprint:
+    if recognizer.about.get("data_fingerprint") == characters.fingerprint:
         print(
             "hwr-evaluate: this network was trained on pictures of this very set; "
             "what it says of them is no test",

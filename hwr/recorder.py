@@ -72,7 +72,7 @@ class Recorder(Checkpoint):
         self.seconds_before = 0.0
         self._writer: SummaryWriter | None = None
         self._started = self._epoch_started = self._trained = time.perf_counter()
-        self._validated = self._shown = False
+        self.begun = self._validated = self._shown = False
         self._lr, self._pictures = 0.0, 0
         self._norms, self._steps = torch.empty(0, 0), 0
 
@@ -127,6 +127,10 @@ class Recorder(Checkpoint):
             tensorboard.write_layout(self.writer, pl_module.alphabet)
         for epoch, row in enumerate(self.history, start=1):
             self._write(trainer, row, epoch)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What goes wrong from here on is no longer the settings' or a checkpoint's fault."""
+        self.begun = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Dropout depends on seed and epoch alone, so a resumed run needs no state of it."""

@@ -1,6 +1,7 @@
 """hwr-train: settings -> fit -> test -> run folder."""
 
 import inspect
+import json
 import logging
 import math
 import signal
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from hwr.augment import changes
 from hwr.batches import Batches
 from hwr.config import nearest
 from hwr.datamodule import CharacterData
-from hwr.errors import ConfigError, RunError
+from hwr.errors import ConfigError, RunError, UserError
 from hwr.files import expanded
 from hwr.models.base import CharacterClassifier
 from hwr.models.cnn import CNN
@@ -140,17 +142,18 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
         # Checkpoints from before there was a width say nothing of it.
         saved = {"model": found["model"], "width": 1.0, **found["hyper_parameters"]}
         state = found["callbacks"][recorder.state_key]
-        done = len(state["history"])
-    except (KeyError, TypeError) as error:
+        done, saved = len(state["history"]), json.loads(json.dumps({**saved, **state["identity"]}))
+    except Exception as error:  # whatever a hostile file holds
         raise RunError(f"{path} is no checkpoint of hwr-train") from error
     wanted = {"model": type(model).__name__.lower(), **model.hparams}
     for name, value in {**wanted, **recorder.identity}.items():
-        other = {**saved, **state["identity"]}.get(name)
+        other = saved.get(name)
         if other == value:
             continue
         if name == "alphabet":
+            count = len(other) if isinstance(other, list) else 0
             raise RunError(
-                f"ckpt={path} reads another alphabet: {len(other or ())} classes, "
+                f"ckpt={path} reads another alphabet: {count} classes, "
                 f"not the {len(value)} of this data set"
             )
         key = f"model.{name}" if name in wanted and name != "model" else name
@@ -183,11 +186,16 @@ def _trainer(config: TrainConfig, recorder: Recorder, validate: bool) -> Trainer
         if name in ours:
             raise ConfigError(f"trainer.{name} is set by hwr-train itself; leave it out")
     flags = {"true": True, "false": False}
-    deterministic = flags.get(config.trainer.deterministic, config.trainer.deterministic)
+    asked = config.trainer.deterministic.lower()  # Hydra makes True of true
+    deterministic = flags.get(asked, asked)
     try:
         return Trainer(**{**ours, **given, "deterministic": deterministic})
-    except (ValueError, TypeError, RuntimeError) as error:  # Lightning's MisconfigurationException
-        raise ConfigError(f"Lightning's Trainer says: {' '.join(str(error).split())}") from error
+    except Exception as error:  # of many kinds; all of them come from the settings
+        raise _says(error) from error
+
+
+def _says(error: Exception) -> ConfigError:
+    return ConfigError(f"Lightning's Trainer says: {' '.join(str(error).split())}")
 
 
 def _quiet() -> None:
@@ -213,6 +221,14 @@ def _fit(
         done = len(recorder.history)
         said = f"stopped after {done} epoch{'s' * (done != 1)}{way}"
         raise type(stop)(said) from stop
+    except MisconfigurationException as error:
+        raise _says(error) from error
+    except Exception as error:
+        if recorder.begun or isinstance(error, UserError | OSError):
+            raise
+        if resumed:
+            raise RunError(f"ckpt={resumed} is damaged: {type(error).__name__}") from error
+        raise _says(error) from error
 
 
 def _finish(

@@ -6,8 +6,10 @@ import pickle
 import stat
 import tarfile
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import markdown
 import numpy as np
@@ -188,6 +190,67 @@ def test_models(
         (tmp_path / "in.txt").unlink()
         os.rmdir(tmp_path / "in")
         assert sorted(tmp_path.iterdir()) == before
+
+
+def damages(saved: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """What can be wrong in a checkpoint that is loaded without harm, by its name."""
+    settings, weights = saved["hyper_parameters"], saved["state_dict"]
+    (state,) = (state for name, state in saved["callbacks"].items() if "Recorder" in name)
+    first = next(iter(weights))
+    return {
+        "no identity": lambda: state.pop("identity"),
+        "no seconds": lambda: state.pop("fit_seconds"),
+        "history of numbers": lambda: state.update(history=[1]),
+        "history of words": lambda: state.update(history=[{"train/loss": "x"}]),
+        "history is none": lambda: state.update(history=None),
+        "callbacks are none": lambda: saved.update(callbacks=7),
+        "settings are none": lambda: saved.update(hyper_parameters=[1]),
+        "alphabet is none": lambda: settings.update(alphabet=7),
+        "a tensor as setting": lambda: settings.update(hidden=torch.ones(2)),
+        "a weight less": lambda: weights.pop(first),
+        "a weight of another shape": lambda: weights.update({first: torch.ones(3)}),
+        "a weight that is none": lambda: weights.update({first: "x"}),
+        "no optimiser": lambda: saved.pop("optimizer_states"),
+        "an empty optimiser": lambda: saved.update(optimizer_states=[{}]),
+        "no schedule": lambda: saved.pop("lr_schedulers"),
+        "no loops": lambda: saved.update(loops={}),
+        "no epoch": lambda: saved.pop("epoch"),
+        "no version": lambda: saved.pop("pytorch-lightning_version"),
+        "a huge size": lambda: settings.update(size=[30, 10**7]),
+        "no size": lambda: settings.pop("size"),
+        "no preprocessing": lambda: settings.pop("preprocessing"),
+        "unknown preprocessing": lambda: settings.update(preprocessing="nope"),
+        "nothing about": lambda: saved.update(about=None),
+        "unknown model": lambda: saved.update(model="nope"),
+    }
+
+
+@pytest.mark.parametrize("command", ["hwr-train", "hwr-evaluate", "hwr-predict"])
+def test_damaged_checkpoints(
+    campaign: Campaign, models: dict[str, Path], drawn: Path, tmp_path: Path, command: str
+) -> None:
+    """One sentence, or what is damaged isn't needed."""
+    names = list(damages(torch.load(models["ckpt"], weights_only=True)))
+    cache = f"data.cache={tmp_path.parent}/cache"
+    for name in names if len(campaign.trials(2, 1)) > 1 else names[::3]:
+        saved = torch.load(models["ckpt"], weights_only=True)
+        damages(saved)[name]()
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        torch.save(saved, folder / "bad.ckpt")
+        small = [*DATA[:3], f"data.root={drawn}", cache, "report=none"]
+        words = {
+            "hwr-train": [*small, "model=mlp", f"model.hidden={HIDDEN}", "split.val_size=0"],
+            "hwr-evaluate": [*small[:1], *small[3:5]],
+            "hwr-predict": ["bad.ckpt", str(next(drawn.glob("Img/*.png")))],
+        }[command]
+        if command != "hwr-predict":
+            words += ["ckpt=bad.ckpt", "hydra.run.dir=run"]
+        with campaign.trial(f"damaged checkpoint given to {command}"):
+            ended = run(folder, command, words)
+            assert "Traceback" not in ended.said, (name, ended.said)
+            if ended.code:
+                assert "bad.ckpt" in one_sentence(ended, command), name
 
 
 @pytest.mark.parametrize("kind", ["ckpt", "skops", "onnx"])

@@ -32,7 +32,7 @@ CHOICES = [
 """Between them they hold every setting that there is."""
 OPEN = {"data.root", "data.csv", "data.cache", "ckpt", "trainer.accelerator"}
 OPEN |= {"data.image_column", "data.label_column", "data.writer_column", "trainer.precision"}
-OPEN |= {"trainer.deterministic", "url", "kaggle"}
+OPEN |= {"url", "kaggle"}
 """Texts that may be anything, or that only Lightning knows the values of."""
 GROUPS = ("data", "split", "model", "augment", "trainer", "report", "experiment")
 PAIRS = [
@@ -58,6 +58,21 @@ PAIRS = [
     ("seed=1", "+trainer.gradient_clip_val=-1"),
     ("seed=1", "+trainer.gradient_clip_val=nan"),
 ]
+REFUSED = [
+    "trainer.accelerator=abacus",
+    "trainer.accelerator=tpu",
+    "trainer.precision=transformer-engine",
+    "trainer.precision=17",
+    "+trainer.gradient_clip_algorithm=nope",
+    "+trainer.limit_val_batches=2.5",
+    "+trainer.limit_train_batches=0.01",
+    "+trainer.val_check_interval=1000",
+    "+trainer.profiler=nope",
+    "+trainer.max_time=nope",
+    "+trainer.max_epoch=3",
+    "+trainer.logger=true",
+]
+"""Settings that only Lightning knows to be wrong."""
 WORDS = [
     ("hwr-data", "", "action"),
     ("hwr-data", "nonsense", "nonsense"),
@@ -185,9 +200,19 @@ def test_commands_exit_with_two(campaign: Campaign, tmp_path: Path) -> None:
         with campaign.trial("exit code after wrong settings"):
             assert ended.code == 2, (settings, ended.said)
             (said,) = ended.said.splitlines()
-            assert said.startswith(f"{command}: "), said
-            assert key in said, (settings, said)
+            assert key in said.removeprefix(f"{command}: "), (settings, said)
             assert not list((tmp_path / "in").iterdir())
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_what_lightning_refuses(campaign: Campaign, tmp_path: Path, setting: str) -> None:
+    words = ["data=synthetic", "data.writers=4", "split.val_size=0.5", "model=mlp", setting]
+    with campaign.trial("setting that Lightning refuses"):
+        ended = run(tmp_path, "hwr-train", [*words, "report=none", "hydra.run.dir=run"])
+        assert ended.code == 2, ended.said
+        (said,) = ended.said.splitlines()
+        name = setting.partition("=")[0].partition(".")[2]
+        assert name in said or "Lightning's Trainer says" in said, said
 
 
 @pytest.mark.parametrize("command", sorted({command for command, _, _ in WORDS}))

@@ -167,20 +167,23 @@ def _from_forest(path: Path) -> Recognizer:
 
 def _from_onnx(path: Path) -> Recognizer:
     try:
-        onnxruntime = onnx_runtime()
+        onnx, onnxruntime = importlib.import_module("onnx"), onnx_runtime()
     except ImportError as error:
-        raise RunError(f"{path} needs onnxruntime: pip install 'hwr[onnx]'") from error
+        raise RunError(f"{path} needs {error.name}: pip install 'hwr[onnx]'") from error
+    content = path.read_bytes()
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except Exception as error:  # protobuf has kinds of its own
+        raise RunError(f"{path} is no ONNX file") from error
+    if _does_more(onnx, model):
+        raise RunError(f"{path} holds loops, functions or weights elsewhere; it is not run")
     try:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what it would print is told by the exception
-        # Weights in other files would be looked for in this folder, which can't exist.
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(path.absolute() / "none")
-        )
         _bound_memory(onnxruntime)
         options.add_session_config_entry("session.use_env_allocators", "1")
         session = onnxruntime.InferenceSession(
-            path.read_bytes(),
+            content,
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["ConstantFolding"],  # would compute before anything is bounded
@@ -220,6 +223,21 @@ def onnx_runtime() -> Any:
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return importlib.import_module("onnxruntime")
+
+
+def _does_more(onnx: Any, model: Any) -> bool:
+    """Whether a model holds what none of hwr-export does: programs within it, or other files."""
+    kinds = onnx.AttributeProto
+    known = {kinds.FLOAT, kinds.INT, kinds.STRING, kinds.TENSOR}
+    known |= {kinds.FLOATS, kinds.INTS, kinds.STRINGS}
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    tensors = [*model.graph.initializer, *(attribute.t for attribute in attributes)]
+    return bool(
+        model.functions
+        or model.graph.sparse_initializer  # onnxruntime would make them dense, of any size
+        or any(attribute.type not in known for attribute in attributes)
+        or any(one.external_data or one.data_location for one in tensors)
+    )
 
 
 @cache

@@ -108,6 +108,10 @@ def planted(kind: str, models: dict[str, Path], folder: Path) -> Path:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr("archive/data.pkl", bytes(400_000_000))
                 archive.writestr("schema.json", b"[" * 400_000_000)
+        case "skops lists":
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("other", os.urandom(10**6))
+                archive.writestr("schema.json", "[" + ",".join(["[]"] * 16 * 10**6) + "]")
         case "skops type":
             with zipfile.ZipFile(models["skops"]) as archive:
                 schema = json.loads(archive.read("schema.json"))
@@ -166,7 +170,14 @@ def planted(kind: str, models: dict[str, Path], folder: Path) -> Path:
 KINDS = ["ckpt pickle", "skops pickle", "onnx pickle", "ckpt planted", "ckpt instead of a weight"]
 KINDS += ["ckpt old format", "ckpt bomb", "skops bomb", "skops type", "skops other"]
 KINDS += ["onnx outside", "ckpt link", "ckpt device", "ckpt too many units"]
-KINDS += ["ckpt too many classes", "ckpt of one number", "onnx loop", "onnx large", "onnx sparse"]
+KINDS += [
+    "ckpt too many classes",
+    "ckpt of one number",
+    "onnx loop",
+    "onnx large",
+    "onnx sparse",
+    "skops lists",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

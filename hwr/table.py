@@ -20,7 +20,7 @@ WAYS_OUT = (
     "get the real set with hwr-data fetch FOLDER, name a folder with data.root=FOLDER or "
     "HWR_DATA=FOLDER, or use the built-in pen with data=synthetic"
 )
-MOST_BYTES, MOST_ROWS, MOST_LETTERS = 2**25, 10**6, 255
+MOST_BYTES, MOST_IN_LINE, MOST_ROWS, MOST_LETTERS = 2**26, 10**5, 10**6, 255
 LARGE_SET = "put the pictures of each class into a folder of its own, which needs no table"
 
 
@@ -126,14 +126,15 @@ def _rows(file: Path, config: FolderConfig) -> pd.DataFrame:
         why = f"has {size:,} bytes, a table at most {MOST_BYTES:,}"
         raise DataError(f"{file} {why}; {LARGE_SET}")
     columns = {config.image_column: "file", config.label_column: "label"}
+    content = file.read_bytes()
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if "\0" in text:
+    if b"\0" in content:
         raise DataError(f"{file} is not text: it holds zero bytes; save it as UTF-8")
     # pandas would take a row of too many fields for one of the right number.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(_lines(file, content), strict=True)
     try:
         rows = list(islice((row for row in reader if row), MOST_ROWS + 2))
     except csv.Error as error:
@@ -162,6 +163,16 @@ def _rows(file: Path, config: FolderConfig) -> pd.DataFrame:
         columns[config.writer_column] = "writer"
     places = {name: head.index(column) for column, name in columns.items()}
     return pd.DataFrame({name: [row[place] for row in rows] for name, place in places.items()})
+
+
+def _lines(file: Path, content: bytes) -> Iterator[str]:
+    """The lines of a table; a field takes thirty times its bytes, so a line may not be long."""
+    with io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="") as text:
+        for number, line in enumerate(text, start=1):
+            if len(line) > MOST_IN_LINE:
+                why = f"line {number} has more than {MOST_IN_LINE:,} characters"
+                raise DataError(f"{file} is not a table: {why}")
+            yield line
 
 
 def _one_form(source: Path, labels: Sequence[str]) -> None:

@@ -122,20 +122,24 @@ def compose_once(root: Path, known: dict[Path, object] = {}) -> object:  # noqa:
     return known[root]
 
 
-@pytest.mark.parametrize(
-    "what", ["a field", "fields", "rows", "rows of nothing", "zeros", "quoted", "wide", "sparse"]
-)
+LARGE = ["a field", "fields", "rows", "rows of nothing", "zeros", "quoted", "wide", "words"]
+LARGE += ["records", "sparse"]
+
+
+@pytest.mark.parametrize("what", LARGE)
 def test_large_tables(campaign: Campaign, root: Path, what: str) -> None:
     """Tables as large as they may be, or larger, take no more than a gigabyte."""
     head = b"image,label\n"
     content = {
-        "a field": head + b"x" * 33_000_000 + b",a\n",
-        "fields": b"image,label" + b"," * 33_000_000 + b"\n",
+        "a field": head + b"x" * 67_000_000 + b",a\n",
+        "fields": b"image,label" + b"," * 67_000_000 + b"\n",
         "rows": head + b"Img/img001-001.png,a\n" * 1_000_000,
-        "rows of nothing": head + b"a,b\n" * 8_000_000,
-        "zeros": head + b"\0" * 33_000_000,
-        "quoted": head + b'"' + b"x,\n" * 11_000_000,
-        "wide": head + "\N{GRINNING FACE}".encode() + b"," * 33_000_000,
+        "rows of nothing": head + b"a,b\n" * 16_000_000,
+        "zeros": head + b"\0" * 67_000_000,
+        "quoted": head + b'"' + b"x,\n" * 22_000_000,
+        "wide": head + "\N{GRINNING FACE}".encode() + b"," * 67_000_000,
+        "words": b"image,label" + ",Ā".encode() * 22_000_000 + b"\n",
+        "records": b"image,label" + ',"\nĀ"'.encode() * 9_500_000 + b"\n",
         "sparse": head,
     }[what]
     (root / "english.csv").write_bytes(content)

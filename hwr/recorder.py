@@ -22,6 +22,7 @@ from hwr.datamodule import CharacterData
 from hwr.errors import RunError
 from hwr.files import whole
 from hwr.models.base import CharacterClassifier
+from hwr.run import still_there
 from hwr.schema import ReportConfig
 
 LISTED = 100
@@ -236,6 +237,8 @@ class Recorder(Checkpoint):
         }
         self.history.append(row | self._diagnostics())
         epoch = len(self.history)
+        if trainer.is_global_zero:
+            still_there(self.folder)
         self._write(trainer, self.history[-1], epoch)
         if self.monitor is not None and self.best_epoch == epoch:
             trainer.save_checkpoint(self.best)

@@ -55,6 +55,16 @@ def write_config(folder: Path, config: Any) -> None:
         beside.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))), encoding="utf-8")
 
 
+def still_there(folder: Path) -> None:
+    """Raise if somebody has removed the run folder: what is written now would be half a run.
+
+    Raises:
+        RunError: It is gone, or no longer this run's.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder} was removed while the run wrote into it; start it again")
+
+
 def card(config: RunConfig, characters: Characters, split: Split) -> dict[str, Any]:
     """What a model's file says of its training, plain values: `about` and `frame`."""
     finds_ink = isinstance(getattr(config, "model", None), GlyphNetConfig)
@@ -91,7 +101,11 @@ def finish(
 
     Returns:
         What stands in `metrics.json`.
+
+    Raises:
+        RunError: The folder was removed under the run.
     """
+    still_there(folder)
     metrics = {
         **figures,
         "seed": config.seed,

@@ -59,9 +59,11 @@ PHASES = (
     (data, "_digest", "preparation"),
     (data, "_cached", "preparation"),
     (data, "whole", "cache"),
+    (training, "build", "building"),
     (recorder.Recorder, "on_train_epoch_start", "training"),
     (recorder.WholeCheckpointIO, "save_checkpoint", "checkpoint"),
     (training, "_finish", "test"),
+    (forest, "RandomForestClassifier", "fitting"),
     (forest, "_figures", "test"),
     (forestfile, "save", "model"),
     (report, "write", "report"),
@@ -213,7 +215,7 @@ def _be(
     before: Callable[[], Any] | None,
 ) -> None:
     """Become the command; never returns."""
-    code = 1
+    code, ended = 1, False
     try:
         told = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
@@ -229,11 +231,11 @@ def _be(
         if before:
             before()
         COMMANDS[command]()
-        code = 0
+        code, ended = 0, True
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except KeyboardInterrupt:  # a command lets none through: it had ended already
-        code = 0
+    except KeyboardInterrupt:
+        code = 0 if ended else 1  # a command lets none through
     except BaseException:
         import traceback
 

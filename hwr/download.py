@@ -2,9 +2,11 @@
 
 import hashlib
 import http.client
+import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib import request
 from urllib.error import HTTPError, URLError
@@ -13,6 +15,11 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from hwr.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MOST_BYTES = 10**9
 RETRIES = 3
@@ -34,10 +41,11 @@ def download(url: str, cache: Path, timeout: float) -> Path:
         if urlsplit(url).scheme not in ("http", "https"):
             raise ValueError("only http and https URLs are fetched")
         cache.mkdir(parents=True, exist_ok=True)
-        for _ in range(RETRIES):
-            with suppress(*BROKEN):
-                return _continue(url, part, timeout)
-        return _continue(url, part, timeout)
+        with _alone(cache):
+            for _ in range(RETRIES):
+                with suppress(*BROKEN):
+                    return _continue(url, part, timeout)
+            return _continue(url, part, timeout)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
@@ -45,6 +53,26 @@ def download(url: str, cache: Path, timeout: float) -> Path:
         kept = part.stat().st_size if part.exists() else 0
         more = f" ({kept:,} bytes are kept for the next try)" if kept else ""
         raise DataError(f"cannot download {url}: {why}{more}") from error
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Hold a lock on the folder, which ends with the process however that ends.
+
+    Raises:
+        DataError: Another process downloads into it.
+    """
+    if not fcntl:
+        yield
+        return
+    folder = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise DataError(f"another process downloads into {cache}; wait for it") from error
+    finally:
+        os.close(folder)
 
 
 def _continue(url: str, part: Path, timeout: float) -> Path:

@@ -11,6 +11,7 @@ import stat
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -809,3 +810,17 @@ def test_real_set(real: Path, tmp_path: Path) -> None:
     assert table.read_bytes() == (real / "english.csv").read_bytes()
     assert len(os.listdir(tmp_path / "home/english/Img")) == 3410
     assert os.listdir(tmp_path / "home") == ["english"]
+
+
+def test_two_downloads_at_once(place: Path, server: Server) -> None:
+    """The second is told to wait, and loses nothing of the first."""
+    server.script = ["slow"]
+    first = threading.Thread(target=get, args=(place, server.url))
+    first.start()
+    while not server.asked:
+        time.sleep(0.001)
+    other = place.with_name("other")
+    with pytest.raises(DataError, match=r"another process downloads into .*; wait for it"):
+        get(other, server.url)
+    first.join()
+    there(place)

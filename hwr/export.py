@@ -1,9 +1,11 @@
 """hwr-export: a network as an ONNX file that needs no torch to read pictures."""
 
 import argparse
+import io
 import json
 import sys
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +74,7 @@ def export(run: Path, file: Path) -> float:
     image = random.random((CHECKED, 1, height, width), np.float32)
     image[::2] = np.where(image[::2] < 0.1, 0, 1)  # black on white, as pictures are
     with whole(file) as beside:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 tells all
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,

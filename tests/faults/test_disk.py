@@ -19,6 +19,7 @@ from victim import Aim, Ended, knows, limited, one_by_one, run
 from hwr import checkpoint
 
 NOBODY = 65534
+NOTES = ("hwr: going on without a cache", "hwr-evaluate: this network was trained on pictures of")
 
 
 def one_sentence(ended: Ended, program: str) -> str:
@@ -26,7 +27,7 @@ def one_sentence(ended: Ended, program: str) -> str:
     assert ended.code == 2, ended.said
     *notes, said = ended.said.splitlines()
     assert said.startswith(f"{program}: "), ended.said
-    assert all(note.startswith("hwr: going on without a cache") for note in notes), ended.said
+    assert all(note.startswith(NOTES) for note in notes), ended.said
     return said
 
 

@@ -83,6 +83,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("capsys")
 def test_tables(root: Path) -> None:
     campaign = Campaign("test_tables")
+    taken = []
 
     @seed(SEED)
     @settings(
@@ -106,6 +107,7 @@ def test_tables(root: Path) -> None:
                 assert said is not None
                 assert str(root) in said or "one class" in said
             else:
+                taken.append(content)
                 names = [found.alphabet.names[label] for label in found.label]
                 rows = Counter(zip(found.files, names, strict=True))
                 assert rows == stands_there(content)
@@ -114,6 +116,7 @@ def test_tables(root: Path) -> None:
             assert time.perf_counter() - started < SECONDS
 
     one()
+    assert len(taken) > 10  # a reader that refuses all has lost them
 
 
 def compose_once(root: Path, known: dict[Path, object] = {}) -> object:  # noqa: B006

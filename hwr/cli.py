@@ -90,7 +90,7 @@ def _launch(name: str) -> None:
         decorate(job)()
     except KeyboardInterrupt as stop:
         way = f"; the same line with hydra.sweep.dir={planned.folder} goes on" if planned else ""
-        raise type(stop)(f"{stop or 'stopped'}{way}") from stop
+        raise type(stop)(f"{str(stop) or 'stopped'}{way}") from stop
     except Exception as error:
         if planned is None or not any(folder.exists() for folder in planned.runs):
             if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
@@ -181,10 +181,11 @@ def _report(what: str, error: Exception, full: bool, folder: Path | None = None)
     """
     if full or not isinstance(error, UserError | OSError):
         traceback.print_exception(error)
-    elif isinstance(error, OSError) and (where := error.filename or folder):
-        print(printable(f"{what}: {error.strerror}: {os.fsdecode(where)}"), file=sys.stderr)
-    else:
-        print(printable(f"{what}: {error}"), file=sys.stderr)
+        return
+    said = f"{what}: {error}"
+    if isinstance(error, OSError) and (where := error.filename or folder):
+        said = f"{what}: {error.strerror}: {os.fsdecode(where)}"
+    print(f"{printable(said)}\n", end="", file=sys.stderr)  # whole: other processes write as well
 
 
 def _report_of_thread(failure: threading.ExceptHookArgs) -> None:

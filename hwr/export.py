@@ -13,7 +13,7 @@ import numpy as np
 from hwr.errors import RunError, UserError, sentence
 from hwr.files import whole
 from hwr.loading import load, onnx_runtime
-from hwr.stopping import stoppable
+from hwr.stopping import stoppable, unstopped
 
 CHECKED = 256
 """Pictures on which the file is compared with the network."""
@@ -60,10 +60,11 @@ def export(run: Path, file: Path) -> float:
     """
     recognizer = load(run)
     try:
-        import onnx
-        import torch
+        with unstopped():  # compiled modules make an ImportError of a stop
+            import onnx
+            import torch
 
-        onnxruntime = onnx_runtime()
+            onnxruntime = onnx_runtime()
     except ImportError as error:
         raise RunError(f"exporting needs {error.name}: pip install 'hwr[onnx]'") from error
     if not isinstance(recognizer.model, torch.nn.Module):

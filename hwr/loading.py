@@ -22,6 +22,7 @@ from hwr.errors import MOST_PIXELS, RunError
 from hwr.files import expanded
 from hwr.frame import Frame
 from hwr.predict import Recognizer
+from hwr.stopping import unstopped
 
 FILES = (
     "checkpoints/best.ckpt",
@@ -167,7 +168,8 @@ def _from_forest(path: Path) -> Recognizer:
 
 def _from_onnx(path: Path) -> Recognizer:
     try:
-        onnx, onnxruntime = importlib.import_module("onnx"), onnx_runtime()
+        with unstopped():  # compiled modules make an ImportError of a stop
+            onnx, onnxruntime = importlib.import_module("onnx"), onnx_runtime()
     except ImportError as error:
         raise RunError(f"{path} needs {error.name}: pip install 'hwr[onnx]'") from error
     content = path.read_bytes()

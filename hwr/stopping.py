@@ -25,7 +25,8 @@ def stoppable(program: str) -> Iterator[None]:
         program: Its name; the exception may say how to go on.
     """
     code: list[int] = []
-    if Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == program:
+    alone = Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == program
+    if alone:
         atexit.register(_leave, code)  # before torch is imported, so behind all that it registers
 
     def terminate(_: int, __: FrameType | None) -> None:
@@ -44,7 +45,9 @@ def stoppable(program: str) -> Iterator[None]:
             code.append(end.code or 0)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if alone else before)
+        if alone:  # all is done
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _leave(code: list[int]) -> None:

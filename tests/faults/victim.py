@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def _be(
     before: Callable[[], Any] | None,
 ) -> None:
     """Become the command; never returns."""
-    code, ended = 1, False
+    code = 1
     try:
         told = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
@@ -231,14 +232,13 @@ def _be(
         if before:
             before()
         COMMANDS[command]()
-        code, ended = 0, True
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except KeyboardInterrupt:
-        code = 0 if ended else 1  # a command lets none through
+    except KeyboardInterrupt as stop:  # a command lets none through, but it may have ended
+        where = traceback.extract_tb(stop.__traceback__)[-1].name
+        code = 0 if where in ("_be", "inner", "__exit__", "stoppable") else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         try:

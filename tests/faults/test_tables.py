@@ -116,7 +116,7 @@ def test_tables(root: Path) -> None:
             assert time.perf_counter() - started < SECONDS
 
     one()
-    assert len(taken) > 10  # a reader that refuses all has lost them
+    assert taken  # a reader that refuses all has lost them
 
 
 def compose_once(root: Path, known: dict[Path, object] = {}) -> object:  # noqa: B006

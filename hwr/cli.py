@@ -22,22 +22,18 @@ from omegaconf.errors import OmegaConfBaseException
 from hwr import folders, sweep
 from hwr.config import VERSION_BASE, config_dir, plain, resolve
 from hwr.errors import UserError, printable
-from hwr.stopping import stoppable
 
 
-@stoppable("hwr-train")
 def train() -> None:
     """The command hwr-train."""
     _launch("train")
 
 
-@stoppable("hwr-forest")
 def forest() -> None:
     """The command hwr-forest."""
     _launch("forest")
 
 
-@stoppable("hwr-evaluate")
 def evaluate() -> None:
     """The command hwr-evaluate."""
     _launch("evaluate")

@@ -13,10 +13,8 @@ from hwr.config import compose
 from hwr.data import in_threads
 from hwr.errors import UserError, printable, sentence
 from hwr.files import whole_folder
-from hwr.stopping import stoppable
 
 
-@stoppable("hwr-data")
 def main() -> None:
     """The command hwr-data. Exit codes: 0; 1 where verify finds a difference; 2; 130; 143."""
     parser = argparse.ArgumentParser(prog="hwr-data", description=__doc__)

@@ -13,7 +13,7 @@ import numpy as np
 from hwr.errors import RunError, UserError, sentence
 from hwr.files import whole
 from hwr.loading import load, onnx_runtime
-from hwr.stopping import stoppable, unstopped
+from hwr.stopping import unstopped
 
 CHECKED = 256
 """Pictures on which the file is compared with the network."""
@@ -21,7 +21,6 @@ APART = 1e-5
 """How far their probabilities may lie apart."""
 
 
-@stoppable("hwr-export")
 def main() -> None:
     """The command hwr-export."""
     parser = argparse.ArgumentParser(prog="hwr-export", description=__doc__)

@@ -20,10 +20,8 @@ from hwr.errors import DataError, UserError, printable
 from hwr.images import suffixes
 from hwr.loading import load
 from hwr.predict import BATCH, Prediction, Recognizer
-from hwr.stopping import stoppable
 
 
-@stoppable("hwr-predict")
 def main() -> None:
     """The command hwr-predict. Exit codes: 0; 1 where a picture could not be read; 2; 130; 143."""
     parser = argparse.ArgumentParser(prog="hwr-predict", description=__doc__)

@@ -15,7 +15,6 @@ from hwr.comparison import setting
 from hwr.errors import RunError, UserError, printable
 from hwr.folders import Found
 from hwr.rendering import Row, plot, render
-from hwr.stopping import stoppable
 
 MEANS = (
     "test/acc_nocase",
@@ -32,7 +31,6 @@ NAMES = {"model": "model.name", "data": "data.name", "split": "split.name"}
 FEWER_IS_BETTER = {"loss", "fit_seconds", "parameters", "acc_sd", "failed", "unfinished"}
 
 
-@stoppable("hwr-runs")
 def main() -> None:
     """The command hwr-runs."""
     parser = argparse.ArgumentParser(prog="hwr-runs", description=__doc__)

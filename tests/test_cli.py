@@ -72,8 +72,8 @@ def test_broken_picture_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["seeed=1"]])
 def test_answers_without_torch(tmp_path: Path, arguments: list[str]) -> None:
     code = (
-        "import sys, hwr.cli\n"
-        "try:\n    hwr.cli.train()\n"
+        "import sys, hwr.commands\n"
+        "try:\n    hwr.commands.train()\n"
         "finally:\n    heavy = {'torch', 'sklearn', 'pandas', 'PIL'} & set(sys.modules)\n"
         "    print('heavy:', heavy or None)"
     )

@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_trains_elsewhere(site: Path, tmp_path: Path) -> None:
     overrides = "data=synthetic data.writers=4 model=mlp trainer.max_epochs=1 split.val_size=0"
-    code = "import hwr, hwr.cli; print(hwr.__file__); hwr.cli.train()"
+    code = "import hwr, hwr.commands; print(hwr.__file__); hwr.commands.train()"
     done = subprocess.run(
         [sys.executable, "-c", code, *overrides.split()],
         cwd=tmp_path,
@@ -57,8 +57,8 @@ def test_an_export_is_read_without_torch_and_pandas(site: Path, tmp_path: Path) 
             (packages / name).symlink_to(there)
     code = f"import sys; sys.path += [{str(site)!r}, {str(packages)!r}]\n"
     read = "import hwr; print(hwr.load('model.onnx').read('a.png'), hwr.__file__)"
-    refused = "import hwr.reading; sys.argv[1:] = ['run', 'a.png']; hwr.reading.main()"
-    command = "import hwr.reading; sys.argv[1:] = ['model.onnx', 'a.png']; hwr.reading.main()"
+    refused = "import hwr.commands; sys.argv[1:] = ['run', 'a.png']; hwr.commands.predict()"
+    command = "import hwr.commands; sys.argv[1:] = ['model.onnx', 'a.png']; hwr.commands.predict()"
     one, two, three = (
         subprocess.run(
             [sys.executable, "-I", "-S", "-c", code + what],

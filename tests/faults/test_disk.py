@@ -74,6 +74,7 @@ class Case:
             "hwr-evaluate": [f"ckpt={self.network}", *where, f"hydra.run.dir={self.out}"],
             "hwr-data draw": ["draw", str(self.out), "--writers", "2"],
             "hwr-data fetch": ["fetch", str(self.out), "--from", str(self.drawn)],
+            "hwr-data show": ["show", str(self.drawn), "--out", str(self.out)],
             "hwr-export": [str(self.network), "--out", f"{self.out}/model.onnx"],
         }[self.command]
         first = partial(knows, known(self.drawn))
@@ -90,7 +91,7 @@ class Case:
         for file in self.folder.rglob("*.ckpt"):
             checkpoint.read(file)
         assert not list(self.folder.rglob("*.part"))
-        if self.program in ("hwr-data", "hwr-export"):
+        if self.command in ("hwr-data draw", "hwr-data fetch", "hwr-export"):
             assert listing(self.out) in ({}, listing(whole.out))
         for name, result in self.results().items():
             assert result == whole.results()[name]
@@ -125,7 +126,7 @@ class Case:
 
 
 COMMANDS = ("hwr-train", "hwr-train -m", "hwr-forest", "hwr-evaluate")
-COMMANDS += ("hwr-data draw", "hwr-data fetch", "hwr-export")
+COMMANDS += ("hwr-data draw", "hwr-data fetch", "hwr-data show", "hwr-export")
 
 
 @pytest.fixture
@@ -156,7 +157,8 @@ def test_files_that_grow_too_large(
     largest = max(file.stat().st_size for file in whole.folder.rglob("*") if file.is_file())
     for number in campaign.trials(15, 2 if command != "hwr-export" else 1):
         one = case(command, str(number))
-        most = max(500, int(largest ** campaign.random.uniform(0.3, 1)))  # room for the output
+        least = 8192 if command == "hwr-data show" else 500  # room for the output
+        most = max(least, int(largest ** campaign.random.uniform(0.3, 1)))
         found = one.run(before=partial(limited, most))
         with campaign.trial(f"{command} on a full disk"):
             one.check_after(found, whole)

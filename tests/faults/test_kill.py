@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -145,11 +147,13 @@ def test_train_stopped(
 ) -> None:
     """One sentence that says how to go on, and nothing half written is left."""
     whole, ended = undisturbed
-    for number in campaign.trials(12, 2):
+    hits, wanted = 0, len(campaign.trials(12, 2))
+    for number in range(10 * wanted):
         folder = tmp_path / str(number)
-        phase = PHASES[number % len(PHASES)] if number > 1 else "training"
+        phase = PHASES[hits % len(PHASES)] if hits > 1 else "training"
         found = hit(campaign, ended, folder, "hwr-train", arguments(drawn, folder), phase, by)
         if found is not None:
+            hits += 1
             with campaign.trial(f"hwr-train stopped by {by.name}"):
                 assert found.code == code, found.said
                 said = stopped(found, "hwr-train", ended)
@@ -160,6 +164,9 @@ def test_train_stopped(
                 assert again.code == 0, again.said
                 same_run(folder / "run", whole / "run")
         shutil.rmtree(folder)
+        if hits == wanted:
+            break
+    assert hits == wanted, f"{hits} hits"
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -289,11 +296,13 @@ def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path, by: signal.Signa
     ended = run(whole, "hwr-train", words(whole))
     assert ended.code == 0, ended.said
     phases = ("training", "checkpoint", "test", "report")
-    for number in campaign.trials(10, 1):
+    hits, wanted = 0, len(campaign.trials(10, 1))
+    for number in range(10 * wanted):
         folder = tmp_path / str(number)
-        phase = phases[number % len(phases)]
+        phase = phases[hits % len(phases)]
         found = hit(campaign, ended, folder, "hwr-train", words(folder), phase, by)
         if found is not None:
+            hits += 1
             with campaign.trial(f"sweep hit by {by.name} in a job"):
                 assert found.code == CODES[by], found.said
                 if by != signal.SIGKILL:
@@ -306,3 +315,76 @@ def test_sweep(campaign: Campaign, drawn: Path, tmp_path: Path, by: signal.Signa
                 for job in "012":
                     same_run(folder / "s" / job, whole / "s" / job)
         shutil.rmtree(folder)
+        if hits == wanted:
+            break
+    assert hits == wanted, f"{hits} hits"
+
+
+IMPORTING = """
+import os, runpy, signal, sys
+
+number, by, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+del sys.argv[:3]
+seen = 0
+
+
+def watch(event, _):
+    global seen
+    if event == "import" and signal.getsignal(signal.SIGTERM) not in DEAF:
+        seen += 1
+        if seen == number:
+            os.kill(os.getpid(), by)
+
+
+DEAF = (signal.SIG_DFL, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.addaudithook(watch)
+runpy.run_path(program, run_name="__main__")
+"""
+"""Hits a command when it imports a module, the how many-th it is told, once it can be stopped."""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        f"hwr-{name}"
+        for name in ("train", "forest", "evaluate", "data", "predict", "export", "runs")
+    ],
+)
+def test_imports(
+    campaign: Campaign, drawn: Path, network: Path, tmp_path: Path, program: str
+) -> None:
+    """A stop is heeded in any import; compiled modules would make other errors of it."""
+    out = tmp_path / "out"
+    words = {
+        "hwr-train": arguments(drawn, out),
+        "hwr-forest": [*FOREST, f"data.root={drawn}", "data.cache=null", f"hydra.run.dir={out}"],
+        "hwr-evaluate": [f"ckpt={network}", f"data.root={drawn}", f"hydra.run.dir={out}"],
+        "hwr-data": ["show", str(drawn), "--out", str(out)],
+        "hwr-predict": [str(network), str(drawn)],
+        "hwr-export": [str(network), "--out", str(out / "model.onnx")],
+        "hwr-runs": [str(network), "--plot", str(out / "plot.png")],
+    }[program]
+    hits, wanted = 0, len(campaign.trials(5, 1))
+    for _ in range(20 * wanted):
+        by = (signal.SIGINT, signal.SIGTERM)[hits % 2]
+        number = int(5000 ** campaign.random.random())
+        where = Path(sys.executable).with_name(program)
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTING, str(number), str(int(by)), where, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:  # it imports fewer
+            continue
+        hits += 1
+        with campaign.trial(f"{program} stopped while it imports"):
+            assert done.returncode == CODES[by], done.stderr
+            assert done.stderr.splitlines()[-1].startswith(f"{program}: stopped"), done.stderr
+            assert "Traceback" not in done.stderr
+            assert not list(tmp_path.rglob("*.part"))
+        if hits == wanted:
+            break
+    assert hits == wanted, f"{hits} hits"

@@ -119,7 +119,7 @@ SPOILT = """
 import os
 from pathlib import Path
 from spoiler import spoil
-from hwr.cli import train
+from hwr.commands import train
 
 if os.environ.get("LOCAL_RANK", "0") == "{rank}":
     spoil({step}, "nan", Path("{batch}"))

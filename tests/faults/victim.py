@@ -26,8 +26,7 @@ from typing import Any
 import torch
 
 from hwr import (
-    board,
-    cli,
+    commands,
     data,
     dataset,
     download,
@@ -36,10 +35,8 @@ from hwr import (
     forest,
     forestfile,
     loading,
-    reading,
     recorder,
     report,
-    runs,
 )
 from hwr import train as training
 
@@ -47,14 +44,14 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", *(name for name in sys.modules if name[:4] == "hwr.")])
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    "hwr-train": cli.train,
-    "hwr-forest": cli.forest,
-    "hwr-evaluate": cli.evaluate,
-    "hwr-data": dataset.main,
-    "hwr-export": export.main,
-    "hwr-predict": reading.main,
-    "hwr-runs": runs.main,
-    "hwr-board": board.main,
+    "hwr-train": commands.train,
+    "hwr-forest": commands.forest,
+    "hwr-evaluate": commands.evaluate,
+    "hwr-data": commands.dataset,
+    "hwr-export": commands.export,
+    "hwr-predict": commands.predict,
+    "hwr-runs": commands.runs,
+    "hwr-board": commands.board,
 }
 PHASES = (
     (data, "_digest", "preparation"),

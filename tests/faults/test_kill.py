@@ -356,22 +356,23 @@ def test_imports(
 ) -> None:
     """A stop is heeded in any import; compiled modules would make other errors of it."""
     out = tmp_path / "out"
+    where = [f"data.root={drawn}", f"data.cache={tmp_path}/cache", f"hydra.run.dir={out}"]
     words = {
-        "hwr-train": arguments(drawn, out),
-        "hwr-forest": [*FOREST, f"data.root={drawn}", "data.cache=null", f"hydra.run.dir={out}"],
-        "hwr-evaluate": [f"ckpt={network}", f"data.root={drawn}", f"hydra.run.dir={out}"],
+        "hwr-train": [*TRAIN, *where],
+        "hwr-forest": [*FOREST, *where],
+        "hwr-evaluate": [f"ckpt={network}", *where],
         "hwr-data": ["show", str(drawn), "--out", str(out)],
         "hwr-predict": [str(network), str(drawn)],
         "hwr-export": [str(network), "--out", str(out / "model.onnx")],
         "hwr-runs": [str(network), "--plot", str(out / "plot.png")],
     }[program]
-    hits, wanted = 0, len(campaign.trials(5, 1))
+    hits, wanted = 0, len(campaign.trials(10, 1))
     for _ in range(20 * wanted):
         by = (signal.SIGINT, signal.SIGTERM)[hits % 2]
         number = int(5000 ** campaign.random.random())
-        where = Path(sys.executable).with_name(program)
+        script = Path(sys.executable).with_name(program)
         done = subprocess.run(
-            [sys.executable, "-c", IMPORTING, str(number), str(int(by)), where, *words],
+            [sys.executable, "-c", IMPORTING, str(number), str(int(by)), script, *words],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -29,6 +29,12 @@ HERE = Path(__file__).parent
 EPOCHS = {"cnn": 30, "mlp": 200}
 PLAIN_EPOCHS = {"cnn": 4, "mlp": 60}
 READ = 10_000
+LOAD = """
+import sys
+from hwr import data
+from hwr.config import compose
+data.load(compose([f"data.root={sys.argv[1]}", *sys.argv[2:]]).data)
+"""
 ROWS = {
     "cnn fit": ("notebook CNN, 30 epochs with validation and logging", "Keras", "0.6"),
     "mlp fit": ("notebook MLP, 200 epochs", "Keras", "0.32"),
@@ -251,9 +257,8 @@ def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str
         found |= process([*me, "peak"], folder)[2]
         found |= process([*me, "prepare", root], folder)[2]
         found |= process([*me, "forest", root], folder)[2]
-        show = "from hwr import data; from hwr.config import compose; import sys\n"
-        show += "data.load(compose([f'data.root={sys.argv[1]}', 'data.cache=cache']).data)"
-        found["prepare memory"] = (process([sys.executable, "-c", show, root], folder)[1], 1)
+        cold = process([sys.executable, "-c", LOAD, root, "data.cache=cache"], folder)
+        found["prepare memory"] = (cold[1], 1)
     return found
 
 
@@ -324,8 +329,8 @@ def main() -> None:
             draw = str(Path(sys.executable).with_name("hwr-data"))
             process([draw, "draw", root, "--writers", "4"], Path(folder))
         where, rounds = machine(keras), []
-        data = str(Path(sys.executable).with_name("hwr-data"))
-        process([data, "show", root], Path(folder))  # the cache is warm from here on
+        # The cache is warm from here on.
+        process([sys.executable, "-c", LOAD, root], Path(folder))
         for turn in range(1 if arguments.small else arguments.rounds):
             rounds.append(one_round(root, keras, arguments.small, turn))
             print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)

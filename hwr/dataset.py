@@ -82,7 +82,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"complete: {len(fetch.manifest()):,} pictures as published; {digest}")
                 return 0
             print("\n".join(map(printable, wrong[:20])))
-            print(f"{arguments.folder} is not the real data set; differences: {len(wrong):,}")
+            folder = printable(str(arguments.folder))
+            print(f"{folder} is not the real data set; differences: {len(wrong):,}")
             return 1
         case "show":
             from hwr.show import show  # brings matplotlib
@@ -127,4 +128,4 @@ def draw(folder: Path, writers: int, seed: int) -> None:
             pass
         rows = "".join(f"{file},{label}\n" for file, label in zip(files, labels, strict=True))
         (beside / "english.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
-    print(f"{len(files):,} pictures of {writers} writers are in {folder}{os.sep}")
+    print(f"{len(files):,} pictures of {writers} writers are in {printable(str(folder))}{os.sep}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr.errors import RunError, UserError, sentence
+from hwr.errors import RunError, UserError, printable, sentence
 from hwr.files import whole
 from hwr.loading import load, onnx_runtime
 from hwr.stopping import unstopped
@@ -35,7 +35,9 @@ def main() -> None:
             / "model.onnx"
         )
         apart = export(Path(arguments.run), file)
-        print(f"{file}: probabilities at most {apart:.1g} apart on {CHECKED} pictures")
+        print(
+            f"{printable(str(file))}: probabilities at most {apart:.1g} apart on {CHECKED} pictures"
+        )
     except (UserError, OSError) as error:
         print(f"hwr-export: {sentence(error)}", file=sys.stderr)
         sys.exit(2)

@@ -45,7 +45,7 @@ def write(
     mistakes = Counter((label, guess) for _, label, guess, _ in predictions if label != guess)
     pairs = [f"| {cell(a)} | {cell(b)} | {count} |" for (a, b), count in mistakes.most_common(10)]
     lines = [
-        f"# {metrics['model']} on {metrics['data']}",
+        f"# {cell(metrics['model'])} on {cell(metrics['data'])}",
         "",
         f"Reads single handwritten characters of {metrics['classes']:,} classes; "
         f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, "

@@ -59,8 +59,6 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise DataError("standard output is closed")
-    # File names need not be text; what the output can't say is written as an escape.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if sys.stdin is not None:
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     if arguments.top < 1:

@@ -1,6 +1,7 @@
 """Ctrl-C and `kill`: a command leaves what it has written whole, says how to go on, and ends."""
 
 import atexit
+import io
 import os
 import signal
 import sys
@@ -33,6 +34,10 @@ def stoppable(program: str) -> Iterator[None]:
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
+    if sys.stderr is None:  # closed, as some services start their processes
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  to the end of the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what an encoding lacks ends no run
     try:
         yield
         code.append(0)

@@ -138,6 +138,24 @@ def test_a_stop_waits_where_it_would_become_an_error(request: pytest.FixtureRequ
     assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
 
 
+def test_odd_streams(tmp_path: Path) -> None:
+    """An output that can't say é, a closed error output, a folder that changes colours."""
+    tiny = "data=synthetic data.writers=4 model=mlp trainer.max_epochs=1 split.val_size=0"
+    where = "$'hydra.run.dir=\\'h-é\\e[31m\\''"
+    done = subprocess.run(
+        f"PYTHONIOENCODING=ascii {TRAIN} {tiny} report=none {where} 2>&-",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0
+    (folder,) = tmp_path.glob("h-*")
+    assert (folder / "metrics.json").exists()
+    assert b"h-\\xe9" in done.stdout
+    assert b"\x1b" not in done.stdout
+
+
 def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "\x1b[31mred.png").touch()

@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hwr import folders, sweep
 from hwr.config import VERSION_BASE, config_dir, plain, resolve
-from hwr.errors import UserError, printable
+from hwr.errors import RunError, UserError, printable
+from hwr.files import alone
 
 
 def train() -> None:
@@ -152,9 +153,11 @@ def _job_of_many(name: str, composed: DictConfig, full_error: bool) -> float | N
         return sweep.objective(config, metrics)
     except Exception as error:
         _report(f"hwr-{name}: job {number}", error, full_error, folder)
-        with suppress(OSError):  # on a full disk the job stays unfinished
+        # On a full disk the job stays unfinished, and so it does where another process has it.
+        with suppress(OSError, RunError):
             if ours:
-                folders.mark_failed(folder, plain(config), error)
+                with alone(folder, RunError()):
+                    folders.mark_failed(folder, plain(config), error)
         return None
 
 

@@ -2,11 +2,9 @@
 
 import hashlib
 import http.client
-import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib import request
 from urllib.error import HTTPError, URLError
@@ -15,11 +13,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from hwr.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from hwr.files import alone
 
 MOST_BYTES = 10**9
 RETRIES = 3
@@ -41,7 +35,8 @@ def download(url: str, cache: Path, timeout: float) -> Path:
         if urlsplit(url).scheme not in ("http", "https"):
             raise ValueError("only http and https URLs are fetched")
         cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache):
+        taken = DataError(f"another process downloads into {cache}; wait for it")
+        with alone(cache, taken):
             for _ in range(RETRIES):
                 with suppress(*BROKEN):
                     return _continue(url, part, timeout)
@@ -53,26 +48,6 @@ def download(url: str, cache: Path, timeout: float) -> Path:
         kept = part.stat().st_size if part.exists() else 0
         more = f" ({kept:,} bytes are kept for the next try)" if kept else ""
         raise DataError(f"cannot download {url}: {why}{more}") from error
-
-
-@contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Hold a lock on the folder, which ends with the process however that ends.
-
-    Raises:
-        DataError: Another process downloads into it.
-    """
-    if not fcntl:
-        yield
-        return
-    folder = os.open(cache, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise DataError(f"another process downloads into {cache}; wait for it") from error
-    finally:
-        os.close(folder)
 
 
 def _continue(url: str, part: Path, timeout: float) -> Path:

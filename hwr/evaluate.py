@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hwr import checkpoint, data, images, metrics, run, together
-from hwr.errors import DataError
+from hwr.errors import DataError, printable
 from hwr.files import expanded, whole
 from hwr.loading import AT_ONCE, load
 from hwr.networks.base import Network
@@ -39,7 +39,7 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     Raises:
         DataError: The data set is missing or broken, has classes that the network doesn't know,
             or nothing of the writers asked for, or doesn't allow for a context.
-        RunError: There is no checkpoint.
+        RunError: There is no checkpoint, or the folder holds a run.
     """
     path = checkpoint.find(expanded(config.ckpt))
     checkpoint.read(path)  # forests and ONNX files are refused
@@ -60,44 +60,45 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
             "what it says of them is no test",
             file=sys.stderr,
         )
-    image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
-    more: dict[str, float] = {}
-    if config.context is None:
-        logits = _alone(model, image)
-    else:
-        network, writer = _in_context(model, characters)
-        seen = together.look(network, image)
-        logits = together.relate(network, seen, writer[rows])
-        more = together.figures(network, seen, label[rows], writer[rows], alphabet)
-    scores = functional.log_softmax(logits, dim=1)
-    right = (scores.argmax(1).numpy() == label[rows]).astype(float)
-    groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
-    low, high = metrics.bootstrap(right, groups)
-    figures: dict[str, Any] = {
-        "ckpt": str(path),
-        "data": config.data.name,
-        "data_fingerprint": characters.fingerprint,
-        "writers": config.writers,
-        "context": config.context,
-        "pictures": len(rows),
-        **metrics.evaluate(scores, torch.from_numpy(label[rows]), alphabet),
-        "acc_low": low,
-        "acc_high": high,
-        **more,
-        "config": run.plain(config),
-    }
-    read = dataclasses.replace(characters, label=label, alphabet=alphabet)
-    run.write_config(folder, config)
-    run.write_predictions(folder, run.rows_of(read, rows, scores))
-    with whole(folder / "evaluation.json") as beside:
-        beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    who = f" of writers {config.writers}" if config.writers else ""
-    who += ", each writer's read together," if config.context else ""
-    print(
-        f"accuracy {figures['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} pictures{who} "
-        f"in data={config.data.name}\n{folder}"
-    )
-    return figures
+    in_context = _in_context(model, characters) if config.context else None
+    with run.started(folder, config):
+        image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
+        more: dict[str, float] = {}
+        if in_context is None:
+            logits = _alone(model, image)
+        else:
+            network, writer = in_context
+            seen = together.look(network, image)
+            logits = together.relate(network, seen, writer[rows])
+            more = together.figures(network, seen, label[rows], writer[rows], alphabet)
+        scores = functional.log_softmax(logits, dim=1)
+        right = (scores.argmax(1).numpy() == label[rows]).astype(float)
+        groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
+        low, high = metrics.bootstrap(right, groups)
+        figures: dict[str, Any] = {
+            "ckpt": str(path),
+            "data": config.data.name,
+            "data_fingerprint": characters.fingerprint,
+            "writers": config.writers,
+            "context": config.context,
+            "pictures": len(rows),
+            **metrics.evaluate(scores, torch.from_numpy(label[rows]), alphabet),
+            "acc_low": low,
+            "acc_high": high,
+            **more,
+            "config": run.plain(config),
+        }
+        read = dataclasses.replace(characters, label=label, alphabet=alphabet)
+        run.write_predictions(folder, run.rows_of(read, rows, scores))
+        with whole(folder / "evaluation.json") as beside:
+            beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        who = f" of writers {config.writers}" if config.writers else ""
+        who += ", each writer's read together," if config.context else ""
+        print(
+            f"accuracy {figures['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} "
+            f"pictures{who} in data={config.data.name}\n{printable(str(folder))}"
+        )
+        return figures
 
 
 @torch.inference_mode()

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hwr.errors import DataError
+from hwr.errors import DataError, UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -16,6 +21,29 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+@contextmanager
+def alone(folder: Path, otherwise: UserError) -> Iterator[None]:
+    """Hold a lock on a folder, which ends with the process however that ends.
+
+    Raises:
+        UserError: `otherwise`, where another process holds it.
+    """
+    if not fcntl:
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise otherwise from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager

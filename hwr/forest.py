@@ -34,7 +34,13 @@ def forest(config: ForestConfig, folder: Path) -> dict[str, Any]:
     """
     characters = load(config.data)
     parts = split(config.split, characters.label, characters.writer, characters.alphabet.names)
-    run.start(folder, config)
+    with run.started(folder, config):
+        return _grown(config, folder, characters, parts)
+
+
+def _grown(
+    config: ForestConfig, folder: Path, characters: Characters, parts: Split
+) -> dict[str, Any]:
     flat = images.scale(characters.image).reshape(len(characters.label), -1)
     trees = RandomForestClassifier(
         config.n_estimators, random_state=config.seed, n_jobs=config.n_jobs

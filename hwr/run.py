@@ -7,7 +7,8 @@ import csv
 import dataclasses
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from torch import Tensor
 from hwr import modelcard
 from hwr.config import plain as plain
 from hwr.data import Characters
-from hwr.errors import RunError
-from hwr.files import whole
+from hwr.errors import RunError, printable
+from hwr.files import alone, whole
 from hwr.frame import Frame
 from hwr.metrics import bootstrap
 from hwr.schema import GlyphNetConfig, RunConfig
@@ -33,20 +34,27 @@ Prediction = tuple[str, str, str, float]
 """File, label, predicted character, probability of it."""
 
 
-def start(folder: Path, config: RunConfig, resumed: Path | None = None) -> None:
-    """Claim a folder for a run and write its config.
+@contextmanager
+def started(folder: Path, config: Any, resumed: Path | None = None) -> Iterator[None]:
+    """Claim a folder for a run until the block ends, and write its config.
 
     Raises:
-        RunError: The folder holds a run already, other than the one that is resumed.
+        RunError: The folder holds a run already, other than the one that is resumed, or another
+            process writes into it.
     """
-    taken = [name for name in ("metrics.json", "checkpoints/last.ckpt") if (folder / name).exists()]
-    if taken and not (resumed and resumed.resolve().is_relative_to(folder.resolve())):
+    folder.mkdir(parents=True, exist_ok=True)
+    another = RunError(f"another process writes into {folder}; choose another hydra.run.dir")
+    with alone(folder, another):
         last = folder / "checkpoints/last.ckpt"
-        way = f", or go on with it by ckpt={last}" if last.exists() else ""
-        raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
-    for name in STALE:
-        (folder / name).unlink(missing_ok=True)
-    write_config(folder, config)
+        ends = (folder / "metrics.json", folder / "evaluation.json", last)
+        goes_on = resumed and resumed.resolve().is_relative_to(folder.resolve())
+        if not goes_on and any(file.exists() for file in ends):
+            way = f", or go on with it by ckpt={last}" if last.exists() else ""
+            raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
+        for name in STALE:
+            (folder / name).unlink(missing_ok=True)
+        write_config(folder, config)
+        yield
 
 
 def write_config(folder: Path, config: Any) -> None:
@@ -164,7 +172,7 @@ def summary(metrics: dict[str, Any], folder: Path) -> str:
     )
     return (
         f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_pictures']} pictures{listed}; "
-        f"fitted in {metrics['fit_seconds']:.1f} s\n{folder}"
+        f"fitted in {metrics['fit_seconds']:.1f} s\n{printable(str(folder))}"
     )
 
 

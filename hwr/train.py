@@ -77,14 +77,17 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     resumed = expanded(config.ckpt) if config.ckpt else None
     if resumed:
         check_checkpoint(resumed, model, recorder, config.trainer.max_epochs)
-    if trainer.is_global_zero:
-        run.start(folder, config, resumed)
+        if config.monitor:  # read again at the end
+            best = resumed.with_name("best.ckpt")
+            check_checkpoint(best, model, recorder, config.trainer.max_epochs)
+    if not trainer.is_global_zero:
+        _fit(trainer, model, data, resumed, recorder)
+        return {}
+    with run.started(folder, config, resumed):
         if resumed:
             recorder.take_best_from(resumed)
-    _fit(trainer, model, data, resumed, recorder)
-    if not trainer.is_global_zero:
-        return {}
-    return _finish(config, folder, data, model, trainer, recorder)
+        _fit(trainer, model, data, resumed, recorder)
+        return _finish(config, folder, data, model, trainer, recorder)
 
 
 def build(config: ModelConfig, alphabet: Alphabet, data: DataConfig) -> CharacterClassifier:
@@ -138,6 +141,7 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
             has more epochs behind it than are asked for.
     """
     found = checkpoint.read(path)
+    checkpoint.network(path, found)
     try:
         # Checkpoints from before there was a width say nothing of it.
         saved = {"model": found["model"], "width": 1.0, **found["hyper_parameters"]}
@@ -242,7 +246,7 @@ def _finish(
     """Test the network of the reported epoch and write what came out, in one process."""
     fit_seconds = recorder.fit_seconds
     if config.monitor is not None:
-        model = type(model).load_from_checkpoint(recorder.best)
+        model.load_state_dict(checkpoint.read(recorder.best)["state_dict"])
     characters, parts = data.characters, data.parts
     figures: dict[str, Any] = {"model": config.model.name}
     scores: dict[str, Tensor] = {}

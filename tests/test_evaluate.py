@@ -62,6 +62,17 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
         compose(settings, "evaluate")
 
 
+def test_nothing_is_written_over(trained: Path, tmp_path: Path) -> None:
+    settings = compose(["data=synthetic", "data.writers=2", f"ckpt={trained}"], "evaluate")
+    before = (trained / "predictions.csv").read_bytes()
+    with pytest.raises(RunError, match=f"{trained} holds a run already"):
+        evaluate(settings, trained)
+    assert (trained / "predictions.csv").read_bytes() == before
+    evaluate(settings, tmp_path)
+    with pytest.raises(RunError, match=f"{tmp_path} holds a run already"):
+        evaluate(settings, tmp_path)
+
+
 def test_bootstrap_over_writers() -> None:
     random = np.random.default_rng(0)
     writer = np.repeat(np.arange(40), 50)

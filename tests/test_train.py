@@ -17,6 +17,7 @@ from hwr.config import compose
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier, Seen
 from hwr.recorder import ProgressBar
+from hwr.run import started
 from hwr.train import train
 
 TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
@@ -222,9 +223,40 @@ def test_a_run_is_not_written_over(four_epochs: Path) -> None:
     assert same(before, weights(four_epochs))
 
 
+def test_two_runs_at_once_in_one_folder(tmp_path: Path) -> None:
+    settings = ["model=mlp", "split.val_size=0", "trainer.max_epochs=1"]
+    with started(tmp_path, compose([*TINY, *settings])):
+        before = (tmp_path / "config.yaml").read_bytes()
+        with pytest.raises(RunError, match=f"another process writes into {tmp_path}; choose"):
+            run(tmp_path, *settings, "seed=7")
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    run(tmp_path, *settings)
+
+
+MONITORED = ["monitor=val/loss", "model=mlp", "split.val_size=0.34"]
+
+
+def test_resume_needs_the_best_epoch_as_well(tmp_path: Path) -> None:
+    run(tmp_path, *MONITORED, "trainer.max_epochs=1")
+    best = tmp_path / "checkpoints/best.ckpt"
+    again = [*MONITORED, "trainer.max_epochs=2", f"ckpt={tmp_path}/checkpoints/last.ckpt"]
+    good, metrics = best.read_bytes(), (tmp_path / "metrics.json").read_bytes()
+    for bad in (b"nothing", None):
+        best.unlink() if bad is None else best.write_bytes(bad)
+        with pytest.raises(RunError, match=str(best)):
+            run(tmp_path, *again)
+        assert (tmp_path / "metrics.json").read_bytes() == metrics
+    best.write_bytes(good)
+    run(tmp_path, *again)
+
+
+def test_best_epoch_of_another_precision(tmp_path: Path) -> None:
+    run(tmp_path, *MONITORED, "trainer.max_epochs=1", "trainer.precision=bf16-true")
+
+
 def test_monitor_reports_the_best_epoch(tmp_path: Path) -> None:
-    settings = ["monitor=val/loss", "model=mlp", "split.val_size=0.34", "trainer.max_epochs=4"]
-    metrics = run(tmp_path, *settings)
+    metrics = run(tmp_path, *MONITORED, "trainer.max_epochs=4")
     losses = [value for _, value in curves(tmp_path)["val/loss"]]
     assert metrics["reported_epoch"] == int(np.argmin(losses)) + 1
     assert metrics["val/loss"] == pytest.approx(min(losses), abs=1e-5)

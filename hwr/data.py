@@ -189,10 +189,11 @@ def _draw(config: SyntheticConfig) -> Loaded:
 
 
 def _numbers(writers: Sequence[str]) -> NDArray[np.int64]:
-    """The writers' own numbers; where some have names instead, numbers in the order of these."""
-    if all(writer.isdecimal() for writer in writers):
+    """The writers' own numbers; where some have names instead, or longer ones, by order."""
+    if all(writer.isdecimal() and len(writer) <= 18 for writer in writers):  # int64 holds these
         return np.array([int(writer) for writer in writers], dtype=np.int64)
-    return np.unique(writers, return_inverse=True)[1].astype(np.int64)
+    places = {name: place for place, name in enumerate(sorted(set(writers)))}
+    return np.array([places[writer] for writer in writers], dtype=np.int64)
 
 
 def _cached(

@@ -62,6 +62,16 @@ def test_labels_are_never_taken_for_numbers_or_gaps(english: Path) -> None:
     assert load(english).alphabet.names == ("9", "A", "NA", "a", "nan")
 
 
+@pytest.mark.parametrize("long", ["1" + "0" * 20, "9" * 5000])
+def test_a_writer_of_many_digits_is_a_name(english: Path, long: str) -> None:
+    named = [f"{row},{long if row.startswith('Img/img001') else '07'}" for row in rows(english)]
+    rewrite(english, named, "image,label,writer")
+    found = load(english)
+    assert found.writer is not None
+    numbers = [int(not file.startswith("Img/img001")) for file in found.files]
+    assert found.writer.tolist() == [number ^ (long > "07") for number in numbers]
+
+
 def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = f"data.cache={tmp_path / 'cache'}"
     first = load(english, cache)

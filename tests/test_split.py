@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 from hwr import data, synthetic, table
 from hwr.config import compose
 from hwr.errors import ConfigError, DataError
-from hwr.split import Split, split
+from hwr.split import Split, rows_by, split
 
 NAMES = tuple(synthetic.CHARACTERS)
 LABEL = np.repeat(np.arange(62), 10)
@@ -95,6 +95,16 @@ def test_only_what_some_writers_wrote_takes_part(kind: str) -> None:
     assert np.array_equal(parts.test, np.flatnonzero(WRITER <= 7)[alone.test])
     with pytest.raises(DataError, match=r"split\.writers= needs to know who wrote"):
         cut(f"split={kind}", "split.writers=1-7", writer=None)
+
+
+def test_ranges_of_writers_may_be_of_any_length() -> None:
+    for most in ("10", "99999999999999", "9" * 5000):
+        assert (
+            rows_by(f"9-{most}", WRITER, "writers").tolist() == np.flatnonzero(WRITER > 8).tolist()
+        )
+    for nobody in ("5-1", "11-20", "9" * 30):
+        with pytest.raises(DataError, match=f"no picture is by writers={nobody}"):
+            rows_by(nobody, WRITER, "writers")
 
 
 def test_what_cannot_be_cut() -> None:

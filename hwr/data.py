@@ -1,6 +1,7 @@
 """A data set as arrays in memory: read from its files or drawn, once, and then from the cache."""
 
 import hashlib
+import math
 import os
 import statistics
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
-from zipfile import ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from hwr.schema import DataConfig, EmnistConfig, FolderConfig, SyntheticConfig
 Image = NDArray[np.uint8]
 Loaded = tuple[tuple[str, ...], tuple[str, ...], Sequence[str] | None, Image, float, str]
 """Files, labels, writers, arrays, aspect of the pictures, fingerprint."""
+HEADS = 4096
+"""Bytes that a cache file may have besides its pixels."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -205,7 +208,13 @@ def _cached(
     """
     name = f"{key[:32]}.npz"
     try:
-        with (Path(cache).expanduser() / name).open("rb") as stream, np.load(stream) as stored:
+        path = Path(cache).expanduser() / name
+        # Ours are as large as what is in them: others may be pipes, or unpack to any length.
+        if not path.is_file() or path.stat().st_size > math.prod(shape) + HEADS:
+            raise ValueError("none of ours")
+        with path.open("rb") as stream, np.load(stream) as stored:
+            if any(member.compress_type != ZIP_STORED for member in stored.zip.infolist()):
+                raise ValueError("none of ours")
             image, aspect = stored["image"], float(stored["aspect"])
             sound = stored.zip.testzip() is None  # NumPy checks no byte that it doesn't need
         if sound and image.shape == shape and image.dtype == np.uint8:
@@ -222,7 +231,8 @@ def _cached(
             for member, array in (("image", image), ("aspect", np.array(aspect))):
                 with archive.open(f"{member}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
-    except (OSError, RuntimeError) as error:  # the latter: ~ where nobody has a home
+    # DataError: something else lies in its place. RuntimeError: ~ where nobody has a home.
+    except (DataError, OSError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or error
         print(f"hwr: going on without a cache: {why}: {cache}", file=sys.stderr)
     return image, aspect

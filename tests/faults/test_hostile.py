@@ -27,6 +27,8 @@ from test_predict import Mark
 from victim import finds, hurried, knows, run
 
 import hwr
+from hwr import data
+from hwr.config import compose
 
 MARKUP = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))"]
 MARKUP += ["</td></tr></table>", "<!--", "`|`", "&lt;b&gt;", "{{7*7}}", "${HOME}", "%s%n", "$(id)"]
@@ -210,6 +212,37 @@ def test_models(
         (tmp_path / "in.txt").unlink()
         os.rmdir(tmp_path / "in")
         assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "device", "bomb", "long"])
+def test_what_is_no_cache_in_its_place(
+    campaign: Campaign, drawn: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Work goes on without it."""
+    config = compose([*DATA[:3], f"data.root={drawn}", f"data.cache={tmp_path}"]).data
+    assert apart(lambda: data.load(config)).broke is None
+    (file,) = tmp_path.iterdir()
+    size = file.stat().st_size
+    file.unlink()
+    match what:
+        case "pipe":
+            os.mkfifo(file)
+        case "folder":
+            file.mkdir()
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "bomb":
+            np.savez_compressed(file, image=np.zeros((300, 10**6), np.uint8), aspect=1)
+        case "long":
+            np.savez(file, image=np.zeros((300, 10**6), np.uint8), aspect=1)
+    with campaign.trial("something else in place of the cache"):
+        found = apart(lambda: data.load(config), seconds=60)
+        assert found.broke is None, found.broke
+        assert found.refused is None
+        assert found.mebibytes < 200, found
+        file_is_whole = file.is_file() and file.stat().st_size == size
+        assert file_is_whole == (what in ("bomb", "long"))
+        assert ("going on without a cache" in capfd.readouterr().err) != file_is_whole
 
 
 def damages(saved: dict[str, Any]) -> dict[str, Callable[[], Any]]:

@@ -85,17 +85,25 @@ def _members(path: Path) -> Generator[_Member, None, None]:
                 plain &= entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
                 yield _Member(entry.filename, entry.file_size, plain, partial(zipped.open, entry))
         return
-    stream = _Bounded(path) if start == b"\x1f\x8b" else path.open("rb")
+    stream = _Unpacked(path) if start == b"\x1f\x8b" else _Plain(io.FileIO(path))
     with stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         for info in tar:
             plain = info.isfile() or info.isdir()
             yield _Member(info.name, info.size, plain, partial(tar.extractfile, info))
 
 
-class _Bounded(gzip.GzipFile):
-    """An unpacked stream for tarfile, which would read headers of any length into memory."""
+def _bounded(size: int | None, place: int) -> int:
+    """What tarfile asks for, which would read headers of any length into memory."""
+    if size is None or not 0 <= size <= MOST_PICTURE_BYTES or place > MOST_BYTES:
+        raise tarfile.ReadError("a header is too long")
+    return size
 
+
+class _Unpacked(gzip.GzipFile):
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= MOST_PICTURE_BYTES or self.tell() > MOST_BYTES:
-            raise tarfile.ReadError("a header is too long")
-        return super().read(size)
+        return super().read(_bounded(size, self.tell()))
+
+
+class _Plain(io.BufferedReader):
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(_bounded(size, self.tell()))

@@ -367,6 +367,10 @@ def test_bombs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 3_000_000
     (tmp_path / "c.tgz").write_bytes(gzip.compress(info.tobuf() + bytes(4_000_000)))
     refused(place, r"c\.tgz cannot be read as archive .*a header is too long", tmp_path / "c.tgz")
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
+        info.type = kind
+        (tmp_path / "c.tar").write_bytes(info.tobuf() + bytes(4_000_000))
+        refused(place, r"c\.tar cannot be read as archive .*header is too long", tmp_path / "c.tar")
     monkeypatch.setattr("hwr.archive.MOST_MEMBERS", 5)
     refused(place, "it unpacks to more than 5 files", tgz(tmp_path / "d.tgz", chars74k()))
 

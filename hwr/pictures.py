@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Iterable
 from io import BytesIO
+from pathlib import Path
+from stat import S_IFDIR, S_IFMT, S_IFREG
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ def open_picture(source: Any) -> Image.Image:
     try:
         if hasattr(source, "read") and not source.seekable():
             source = BytesIO(source.read())
+        if isinstance(source, Path) and S_IFMT(source.stat().st_mode) not in (S_IFREG, S_IFDIR):
+            raise DataError(f"no picture {name}: it is no file but a pipe or a device")
         with images.open_limited(source, Image.MAX_IMAGE_PIXELS or sys.maxsize) as picture:
             return _grey(picture, name)
     except DataError:

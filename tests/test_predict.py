@@ -265,8 +265,11 @@ def test_the_ink_preprocessing_travels_with_the_weights(tmp_path: Path) -> None:
 def test_no_pictures(run: Path, tmp_path: Path) -> None:
     recognizer = hwr.load(run)
     (tmp_path / "text.png").write_text("text")
+    os.mkfifo(tmp_path / "pipe.png")
     for wrong, words in (
         (tmp_path / "absent.png", "no picture"),
+        (tmp_path / "pipe.png", r"no picture .*pipe\.png: it is no file but a pipe or a device"),
+        (tmp_path, "no picture .*: it is a folder"),
         (tmp_path / "text.png", "cannot be read as a picture"),
         (b"", "cannot be read"),
         (5, "an object of type int is no picture"),
@@ -278,6 +281,9 @@ def test_no_pictures(run: Path, tmp_path: Path) -> None:
             recognizer.prepare(wrong)
     with pytest.raises(DataError, match="picture 1: "):
         recognizer.predict([np.zeros((9, 9), np.uint8), tmp_path / "absent.png"])
+    Image.new("L", (40, 30)).save(tmp_path / "there.png")
+    (tmp_path / "link.png").symlink_to("there.png")
+    assert not recognizer.prepare(str(tmp_path / "link.png"), "as_is").any()
 
 
 def test_a_checkpoint_moved_alone_loads(run: Path, tmp_path: Path) -> None:

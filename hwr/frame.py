@@ -93,6 +93,8 @@ class Frame:
             raise ValueError("not as many values as a frame has")
         if not 0.001 < frame.aspect < 1000 or max(abs(frame.x), abs(frame.y)) > 1000:
             raise ValueError("no place in a picture")
+        if not min(frame.spread) > 1e-4:  # pictures are scaled by it
+            raise ValueError("no size of ink")
         return frame
 
 

@@ -365,6 +365,8 @@ def test_files_that_do_not_say_how_they_read(run: Path, tmp_path: Path) -> None:
             {"frame": [1]},
             {"frame": {**saved["frame"], "x": math.nan}},
             {"frame": {**saved["frame"], "spread": [0.1, 0.2]}},
+            {"frame": {**saved["frame"], "spread": [0.0, 0.0, 0.0]}},
+            {"frame": {**saved["frame"], "spread": [0.1, -0.5, 0.9]}},
             {"frame": {**saved["frame"], "aspect": 1e6}},
             {"about": 3},
             {"hyper_parameters": {**saved["hyper_parameters"], "alphabet": list(range(62))}},

@@ -1,13 +1,14 @@
 """hwr-train: settings -> fit -> test -> run folder."""
 
-import inspect
 import json
 import logging
 import math
 import signal
 import warnings
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -39,8 +40,15 @@ from hwr.schema import (
     MLPConfig,
     ModelConfig,
     TrainConfig,
+    TrainerConfig,
 )
 from hwr.stopping import unstopped
+
+KINDS: dict[Any, str] = {
+    **{bool: "true or false", int: "a whole number", float: "a fraction"},
+    **{str: "a text", dict: "a dictionary", NoneType: "null"},
+}
+"""What a setting of Lightning's can be on a command line, in words."""
 
 
 def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -81,12 +89,12 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
             best = resumed.with_name("best.ckpt")
             check_checkpoint(best, model, recorder, config.trainer.max_epochs)
     if not trainer.is_global_zero:
-        _fit(trainer, model, data, resumed, recorder)
+        _fit(trainer, model, data, resumed, recorder, config.trainer)
         return {}
     with run.started(folder, config, resumed):
         if resumed:
             recorder.take_best_from(resumed)
-        _fit(trainer, model, data, resumed, recorder)
+        _fit(trainer, model, data, resumed, recorder, config.trainer)
         return _finish(config, folder, data, model, trainer, recorder)
 
 
@@ -182,24 +190,53 @@ def _trainer(config: TrainConfig, recorder: Recorder, validate: bool) -> Trainer
         "num_sanity_val_steps": 0,
     }
     given = ({} if validate else {"limit_val_batches": 0}) | vars(config.trainer)
-    known = list(inspect.signature(Trainer.__init__).parameters)
+    known = get_type_hints(Trainer.__init__)
+    added = _added(config.trainer)
     for name in given:
-        if name not in known:
+        if name not in known or name == "return":
             hint = nearest(name, known, "trainer.")
             raise ConfigError(f"Lightning's Trainer has no setting {name}{hint}")
         if name in ours:
             raise ConfigError(f"trainer.{name} is set by hwr-train itself; leave it out")
+        if name in added:
+            _check_kind(name, given[name], known[name])
     flags = {"true": True, "false": False}
     asked = config.trainer.deterministic.lower()  # Hydra makes True of true
     deterministic = flags.get(asked, asked)
     try:
         return Trainer(**{**ours, **given, "deterministic": deterministic})
     except Exception as error:  # of many kinds; all of them come from the settings
-        raise _says(error) from error
+        raise _says(error, config.trainer) from error
 
 
-def _says(error: Exception) -> ConfigError:
-    return ConfigError(f"Lightning's Trainer says: {' '.join(str(error).split())}")
+def _added(trainer: TrainerConfig) -> dict[str, Any]:
+    """The settings that only Lightning knows."""
+    ours = {field.name for field in fields(trainer)}
+    return {name: value for name, value in vars(trainer).items() if name not in ours}
+
+
+def _check_kind(name: str, value: Any, annotation: Any) -> None:
+    """Refuse what Lightning would take without a word, or stumble over in the midst of training.
+
+    Raises:
+        ConfigError: The value is of none of the annotated kinds; true is no number.
+    """
+    union = get_origin(annotation) in (Union, UnionType)
+    kinds = [get_origin(one) or one for one in (get_args(annotation) if union else [annotation])]
+    if not all(isinstance(kind, type) for kind in kinds):  # nothing that could be judged
+        return
+    wanted = (*kinds, *([int] if float in kinds else []))
+    if not (bool in kinds if isinstance(value, bool) else isinstance(value, wanted)):
+        words = [said for kind, said in KINDS.items() if kind in kinds]
+        said = " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+        raise ConfigError(f"trainer.{name}={value} must be {said}")
+
+
+def _says(error: Exception, trainer: TrainerConfig) -> ConfigError:
+    """Lightning's sentence, which may not name the setting, and what was added."""
+    added = ", ".join(f"trainer.{name}={value}" for name, value in _added(trainer).items())
+    told = f" (with {added})" if added else ""
+    return ConfigError(f"Lightning's Trainer says: {' '.join(str(error).split())}{told}")
 
 
 def _quiet() -> None:
@@ -214,6 +251,7 @@ def _fit(
     data: CharacterData,
     resumed: Path | None,
     recorder: Recorder,
+    settings: TrainerConfig,
 ) -> None:
     try:
         trainer.fit(model, data, ckpt_path=resumed, weights_only=True)
@@ -226,13 +264,13 @@ def _fit(
         said = f"stopped after {done} epoch{'s' * (done != 1)}{way}"
         raise type(stop)(said) from stop
     except MisconfigurationException as error:
-        raise _says(error) from error
+        raise _says(error, settings) from error
     except Exception as error:
         if recorder.begun or isinstance(error, UserError | OSError):
             raise
         if resumed:
             raise RunError(f"ckpt={resumed} is damaged: {type(error).__name__}") from error
-        raise _says(error) from error
+        raise _says(error, settings) from error
 
 
 def _finish(

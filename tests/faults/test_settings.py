@@ -73,6 +73,27 @@ REFUSED = [
     "+trainer.logger=true",
 ]
 """Settings that only Lightning knows to be wrong."""
+UNFIT = [
+    "accumulate_grad_batches=abc",
+    "accumulate_grad_batches={0:2}",
+    "accumulate_grad_batches=1.5",
+    "log_every_n_steps=abc",
+    "max_steps=abc",
+    "max_steps=null",
+    "max_steps=1.5",
+    "max_steps=true",
+    "limit_train_batches=abc",
+    "limit_train_batches=[1]",
+    "limit_train_batches=true",
+    "overfit_batches=abc",
+    "max_time=0",
+    "fast_dev_run=abc",
+    "detect_anomaly=abc",
+    "min_epochs=abc",
+    "sync_batchnorm=abc",
+    "inference_mode=1",
+]
+"""Settings of Lightning's of another kind than it takes."""
 WORDS = [
     ("hwr-data", "", "action"),
     ("hwr-data", "nonsense", "nonsense"),
@@ -212,7 +233,31 @@ def test_what_lightning_refuses(campaign: Campaign, tmp_path: Path, setting: str
         assert ended.code == 2, ended.said
         (said,) = ended.said.splitlines()
         name = setting.partition("=")[0].partition(".")[2]
-        assert name in said or "Lightning's Trainer says" in said, said
+        ours = not setting.startswith("+") and "Lightning's Trainer says" in said
+        assert name in said or ours, said
+
+
+@pytest.mark.parametrize("setting", UNFIT)
+def test_what_lightning_would_stumble_over(
+    campaign: Campaign, tmp_path: Path, setting: str
+) -> None:
+    words = ["data=synthetic", "data.writers=4", "split.val_size=0.5", "model=mlp"]
+    with campaign.trial("setting of another kind than Lightning takes"):
+        ended = run(tmp_path, "hwr-train", [*words, f"+trainer.{setting}", "report=none"])
+        assert ended.code == 2, ended.said
+        (said,) = ended.said.splitlines()
+        assert f"trainer.{setting.partition('=')[0]}=" in said
+        assert " must be " in said
+        assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_what_lightning_takes(campaign: Campaign, tmp_path: Path) -> None:
+    words = ["data=synthetic", "data.writers=4", "model=mlp", "split.val_size=0", "report=none"]
+    taken = ["limit_train_batches=1", "gradient_clip_val=1", "max_time={hours:0.5}"]
+    taken += ["min_epochs=null", "profiler=simple", "benchmark=false", "fast_dev_run=false"]
+    with campaign.trial("setting of a kind that Lightning takes"):
+        ended = run(tmp_path, "hwr-train", [*words, *(f"+trainer.{one}" for one in taken)])
+        assert ended.code == 0, ended.said
 
 
 @pytest.mark.parametrize("command", sorted({command for command, _, _ in WORDS}))

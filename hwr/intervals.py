@@ -17,9 +17,9 @@ def figures(runs: Sequence[Found], name: str) -> list[float]:
 def distinct_folds(runs: Sequence[Found]) -> bool:
     """Whether all are different folds of one cut, so that none shares a test picture."""
     splits: list[Mapping[str, Any]] = [run.config["split"] for run in runs]
-    folds = {split.get("fold") for split in splits}
-    cuts = {(split["seed"], split.get("folds")) for split in splits}
-    return None not in folds and len(folds) == len(runs) and len(cuts) == 1
+    folds = {str(split.get("fold")) for split in splits}
+    cuts = {(str(split.get("seed")), str(split.get("folds"))) for split in splits}
+    return "None" not in folds and len(folds) == len(runs) and len(cuts) == 1
 
 
 def shared(runs: Sequence[Found]) -> float:

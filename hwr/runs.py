@@ -26,6 +26,7 @@ MEANS = (
     "train/acc",
 )
 NEEDED = {"model", "data", "split", "test/acc", "config", "fit_seconds", "parameters"}
+NEEDED |= {"train_pictures", "test_pictures"}
 LISTED = 20
 NAMES = {"model": "model.name", "data": "data.name", "split": "split.name"}
 FEWER_IS_BETTER = {"loss", "fit_seconds", "parameters", "acc_sd", "failed", "unfinished"}
@@ -115,9 +116,13 @@ def _check(metrics: Mapping[str, Any]) -> None:
         raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     for name in (*MEANS, "test/acc", "val/acc", "fit_seconds", "parameters"):
         value = metrics.get(name)
-        small = isinstance(value, int) and abs(value) < 2**63
-        if not (value is None or isinstance(value, float) or small):
+        number = isinstance(value, int | float) and abs(value) < 2**63  # NaN isn't, nor Infinity
+        if not (number or (value is None and name != "test/acc")):
             raise ValueError(f"its {name} is no number")
+    for name in ("train_pictures", "test_pictures"):
+        value = metrics[name]
+        if not (isinstance(value, int) and 0 < value < 2**63):
+            raise ValueError(f"its {name} is no number of pictures")
 
 
 def select(runs: Sequence[Found], conditions: Sequence[str]) -> list[Found]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -287,6 +288,15 @@ def test_a_thousand_runs_in_three_seconds(tmp_path: Path) -> None:
         ({"val/acc": "x"}, "its val/acc is no number"),
         ({"parameters": [1]}, "its parameters is no number"),
         ({"test/acc": 10**400}, "its test/acc is no number"),
+        ({"test/acc": math.nan}, "its test/acc is no number"),
+        ({"test/acc": None}, "its test/acc is no number"),
+        ({"test/loss": -math.inf}, "its test/loss is no number"),
+        ({"parameters": math.nan}, "its parameters is no number"),
+        ({"parameters": math.inf}, "its parameters is no number"),
+        ({"test_pictures": "x"}, "its test_pictures is no number of pictures"),
+        ({"test_pictures": 0.5}, "its test_pictures is no number of pictures"),
+        ({"train_pictures": None}, "its train_pictures is no number of pictures"),
+        ({"train_pictures": 0}, "its train_pictures is no number of pictures"),
         ({"config": {"split": "x"}}, "its split is no group of settings"),
         ({"config": [1]}, "it lacks config"),
     ],
@@ -302,6 +312,18 @@ def test_strange_figures_are_left_out(
     file.write_text(content)
     assert [run.path.name for run in read_runs([tmp_path])] == ["a"]
     assert f"left out {tmp_path.resolve() / 'b'}: {why}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", [{}, {"fold": [1], "seed": [1]}])
+def test_a_split_without_seed_or_with_a_strange_fold(split: dict[str, Any], tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name, 0.8, seed=ord(name))
+        file = tmp_path / name / "metrics.json"
+        metrics = json.loads(file.read_text())
+        metrics["config"]["split"] = split
+        file.write_text(json.dumps(metrics))
+    (row,) = table(read_runs([tmp_path]))
+    assert (row["runs"], row["acc_low"]) == (2, 0.8)
 
 
 @pytest.mark.parametrize("config", [[1], {"split": "x", "model": 5}])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr.errors import printable
+from hwr.errors import RunError, printable
 from hwr.files import whole
 
 Row = dict[str, Any]
@@ -68,10 +68,15 @@ def plot(rows: Sequence[Row], file: Path) -> None:
     """Draw the mean accuracies with their intervals as a PNG, the rows from top to bottom.
 
     What is the same in all rows stands above them once.
+
+    Raises:
+        RunError: No run is finished.
     """
+    rows = [row for row in rows if row["acc"] is not None]
+    if not rows:
+        raise RunError("no finished run to plot")
     from matplotlib.figure import Figure
 
-    rows = [row for row in rows if row["acc"] is not None]
     figure = Figure(figsize=(10, 1.4 + 0.32 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(rows):

@@ -270,6 +270,13 @@ def test_plot(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*plot*")] == ["plot.png"]
 
 
+def test_plot_of_nothing_finished(tmp_path: Path) -> None:
+    mark_failed(tmp_path, {"split": {"name": "kfold"}}, RunError("so it is"))
+    with pytest.raises(RunError, match="no finished run to plot"):
+        plot(table(read_runs([tmp_path])), tmp_path / "plot.png")
+    assert not (tmp_path / "plot.png").exists()
+
+
 def test_a_thousand_runs_in_three_seconds(tmp_path: Path) -> None:
     for number in range(1000):
         write(tmp_path / str(number), 0.7, number, epochs=number % 50)

@@ -14,6 +14,9 @@ from hwr.files import whole
 ELSEWHERE = frozenset({"ckpt", "data.root", "data.cache", "n_jobs"})
 """Settings that only say where, or how fast, a run was made; so does all of `report`."""
 
+MOST_YAML = 65_536
+"""Bytes of a config.yaml; ours have two thousand."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -126,15 +129,27 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _yaml(file: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf  # takes a tenth of a second
+    import yaml  # takes a while, and most runs are finished
 
+    with file.open("rb") as stream:
+        text = stream.read(MOST_YAML + 1)
+    if len(text) > MOST_YAML:
+        raise ValueError(f"its config.yaml has more than {MOST_YAML:,} bytes")
     try:
-        content = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:  # YAML's errors, and OmegaConf's
+        depth = 0
+        for one in yaml.parse(text, yaml.SafeLoader):  # as far as it is harmless
+            if isinstance(one, yaml.AliasEvent):
+                raise ValueError("its config.yaml has aliases, of which few bytes make gigabytes")
+            depth += isinstance(one, yaml.CollectionStartEvent)
+            depth -= isinstance(one, yaml.CollectionEndEvent)
+            if depth > 50:
+                raise ValueError("it is nested too deeply")
+        content = json.loads(json.dumps(yaml.safe_load(text)))  # no dates, no endless numbers
+    except Exception as error:  # YAML's errors, and whatever a hostile file provokes
         raise ValueError(" ".join(str(error).split())) from error
     if not isinstance(content, dict):
         raise ValueError("it holds no settings")
-    return {str(key): value for key, value in content.items()}
+    return content
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:

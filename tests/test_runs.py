@@ -321,6 +321,37 @@ def test_strange_figures_are_left_out(
     assert f"left out {tmp_path.resolve() / 'b'}: {why}" in capsys.readouterr().err
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (BOMB, "its config.yaml has aliases"),
+        ("split: &a {b: *a}", "its config.yaml has aliases"),
+        ("# " + "x" * 65_536, "its config.yaml has more than 65,536 bytes"),
+        ("[" * 60_000, "it is nested too deeply"),
+        ("- " * 30_000, "it is nested too deeply"),
+        (f"split: {{seed: 0x{'f' * 60_000}}}", "Exceeds the limit"),
+        ("split: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("[1]", "it holds no settings"),
+    ],
+)
+def test_strange_settings_of_an_unfinished_run_are_left_out(
+    content: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a", 0.8)
+    for name, text in (("b", content), ("c", "split: {seed: 1.0e-05, name: 'a${b'}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(text)
+    _, whole = read_runs([tmp_path])
+    assert whole.config == {"split": {"seed": 1e-5, "name": "a${b"}}
+    (said,) = capsys.readouterr().err.splitlines()
+    assert why in said
+
+
 @pytest.mark.parametrize("split", [{}, {"fold": [1], "seed": [1]}])
 def test_a_split_without_seed_or_with_a_strange_fold(split: dict[str, Any], tmp_path: Path) -> None:
     for name in "ab":

@@ -34,6 +34,8 @@ MAX_PIXELS = 89_478_485
 def problems(config: Any) -> Iterator[str]:
     """What is out of range or contradictory, a sentence each."""
     yield from _too_large(config)
+    if getattr(config, "ckpt", None) == "":
+        yield "ckpt= is empty; it must name a checkpoint, or be left out"
     if hasattr(config, "data"):
         yield from _data_problems(config.data)
     match config:
@@ -62,6 +64,9 @@ def _too_large(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _data_problems(data: DataConfig) -> Iterator[str]:
+    for name in ("root", "cache"):
+        if getattr(data, name, None) == "":
+            yield f"data.{name}= is empty; it must name a folder, or be left out"
     if data.preprocessing not in PREPROCESSINGS:
         yield f"data.preprocessing={data.preprocessing} must be one of {', '.join(PREPROCESSINGS)}"
     for name in ("height", "width", "batch_size"):

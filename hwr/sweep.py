@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hwr import folders, search
 from hwr.config import composed, hydra_ready, plain, resolve
@@ -53,6 +53,7 @@ def check(name: str, overrides: Sequence[str], single: bool) -> Sweep | None:
             if sweep := config.hydra.runtime.choices.get("sweep"):
                 raise ConfigError(f"sweep={sweep} makes several runs; add -m")
             settings_of(config)
+            _named(config.hydra, "run")
             return None
         return _plan(name, list(overrides))
 
@@ -65,6 +66,7 @@ def _plan(name: str, overrides: list[str]) -> Sweep:
         raise ConfigError("sweep= takes one name; what is varied beside it is named by its key")
     fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
     hydra = composed(fixed, name, with_hydra=True).hydra
+    _named(hydra, "sweep")
     if str(hydra.launcher._target_).endswith(".SlurmLauncher") and not shutil.which("srun"):
         raise ConfigError("no Slurm here (srun); hydra/launcher=local does the same without one")
     if "submitit" in str(hydra.launcher._target_):
@@ -85,6 +87,16 @@ def _plan(name: str, overrides: list[str]) -> Sweep:
         runs.append(_run_folder(config, number))
         earlier(runs[-1], _alone(settings_of(config)))
     return Sweep(folder, runs, settings)
+
+
+def _named(hydra: DictConfig, kind: str) -> None:
+    """Refuse an empty folder, which would be the one that the command runs in.
+
+    Raises:
+        ConfigError: It is empty.
+    """
+    if OmegaConf.to_container(hydra[kind])["dir"] == "":  # type: ignore[call-overload, index]
+        raise ConfigError(f"hydra.{kind}.dir= is empty; it must name a folder, or be left out")
 
 
 def _grid(overrides: Sequence[Any]) -> Iterator[list[str]]:

@@ -81,11 +81,24 @@ def _plan(name: str, overrides: list[str]) -> Sweep:
             search.check(config, hydra.sweeper)
         search.claim(folder, config, varied)
         return Sweep(folder, *search.remaining(folder, hydra.sweeper, settings))
-    runs = []
+    runs: list[Path] = []
+    jobs: list[Any] = []
+    plains: list[Any] = []  # with the settings that were added
     for number, job in enumerate(_grid(varied)):
         config = composed([*job, *settings], name, with_hydra=True)
-        runs.append(_run_folder(config, number))
-        earlier(runs[-1], _alone(settings_of(config)))
+        run, asked = _run_folder(config, number), _alone(settings_of(config))
+        if (told := plain(asked)) in plains:
+            raise ConfigError(f"jobs {plains.index(told)} and {number} are one: {' '.join(job)}")
+        if run in runs:
+            raise ConfigError(
+                f"jobs {runs.index(run)} and {number} would both write into {run}; "
+                "hydra.sweep.subdir must tell them apart"
+            )
+        runs.append(run)
+        jobs.append(asked)
+        plains.append(told)
+    for run, asked in zip(runs, jobs, strict=True):
+        earlier(run, asked)
     return Sweep(folder, runs, settings)
 
 

@@ -51,6 +51,8 @@ def sentence(done: subprocess.CompletedProcess[str], words: str) -> None:
         ("trainer=ddp trainer.devices=3", "data.batch_size=32 must be a multiple of the 3"),
         ("hydra.run.dir=/dev/null/x data=synthetic data.writers=1", "/dev/null/x"),
         ("hydra.run.dir= data=synthetic", "hydra.run.dir= is empty; it must name a folder"),
+        ("-m seed=0,1,0", "jobs 0 and 2 are one: seed=0"),
+        ("-m hydra.sweep.subdir=x seed=1,2", "jobs 0 and 1 would both write into"),
         ("-m hydra.sweep.dir= data=synthetic seed=1,2", "hydra.sweep.dir= is empty"),
         ("data.root=absent", "no data folder absent"),
         ("--experimental-rerun x", "pickle"),

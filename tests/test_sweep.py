@@ -50,6 +50,13 @@ def test_the_last_word_counts_and_folders_may_have_names(tmp_path: Path) -> None
     assert names == ["mlp_3", "cnn_3", "mlp_4", "cnn_4"]
 
 
+def test_jobs_may_differ_in_an_added_setting(tmp_path: Path) -> None:
+    words = ["+trainer.max_steps=1,2", f"hydra.sweep.dir={tmp_path}"]
+    sweep = check("train", words, single=False)
+    assert sweep is not None
+    assert len(sweep.runs) == 2
+
+
 def test_launchers_compose() -> None:
     with hydra_ready():
         for name, threads in (("local", "1"), ("slurm", "2")):

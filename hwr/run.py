@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+import yaml
 from torch import Tensor
 
 from hwr import modelcard
@@ -60,7 +60,8 @@ def started(folder: Path, config: Any, resumed: Path | None = None) -> Iterator[
 def write_config(folder: Path, config: Any) -> None:
     """Write the composed settings as `config.yaml`."""
     with whole(folder / "config.yaml") as beside:
-        beside.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(config))), encoding="utf-8")
+        text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+        beside.write_text(text, encoding="utf-8")
 
 
 def still_there(folder: Path) -> None:

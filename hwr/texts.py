@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from sklearn.metrics import precision_recall_fscore_support
 
 from hwr.alphabet import Alphabet
@@ -45,7 +45,7 @@ def block(text: str) -> str:
 
 def settings(config: dict[str, Any]) -> str:
     """The composed settings."""
-    return block(OmegaConf.to_yaml(OmegaConf.create(config)))
+    return block(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def command() -> str:

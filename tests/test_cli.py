@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from english import draw
 
 from hwr.stopping import unstopped
@@ -71,6 +72,17 @@ def test_broken_picture_leaves_nothing(tmp_path: Path) -> None:
         done = run(tmp_path / "work", program, f"data.root={root}", "hydra.run.dir=run")
         sentence(done, "row 1: Img/img001-001.png cannot be read as a picture")
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_folder_may_look_like_an_interpolation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HWR_DATA", str(draw(tmp_path / "a${b")))
+    words = ["model=mlp", "split.val_size=0", "trainer.max_epochs=1", "hydra.run.dir=run"]
+    done = run(tmp_path, TRAIN, *words, "report=light")
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["data"]["root"] == str(tmp_path / "a${b")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["seeed=1"]])

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hwr import folders, search
@@ -67,6 +68,10 @@ def _plan(name: str, overrides: list[str]) -> Sweep:
     fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
     hydra = composed(fixed, name, with_hydra=True).hydra
     _named(hydra, "sweep")
+    plugins = {f"{one.__module__}.{one.__name__}" for one in Plugins.instance().discover()}
+    for part in ("launcher", "sweeper"):
+        if (target := hydra[part] and hydra[part].get("_target_")) not in plugins:
+            raise ConfigError(f"hydra.{part}._target_={target} is no plugin of Hydra's")
     if str(hydra.launcher._target_).endswith(".SlurmLauncher") and not shutil.which("srun"):
         raise ConfigError("no Slurm here (srun); hydra/launcher=local does the same without one")
     if "submitit" in str(hydra.launcher._target_):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+            told = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            if sys.stdout.isatty():  # a file gets the names as they are
+                told = {k: printable(v) if isinstance(v, str) else v for k, v in told.items()}
+            writer.writerow(told)
         return text.getvalue()
     lines = [[*HEADER, "case folded", "with writer", "fit s", "parameters"], *map(_cells, rows)]
     if all(row["acc_writer"] is None for row in rows):

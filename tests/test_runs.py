@@ -5,6 +5,7 @@ import io
 import json
 import math
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -375,10 +376,15 @@ def test_a_strange_failure_is_left_out(
     assert "left out" in capsys.readouterr().err
 
 
-def test_names_cannot_move_the_cursor_or_break_the_table(tmp_path: Path) -> None:
+def test_names_cannot_move_the_cursor_or_break_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "a", 0.8, model="\x1b[31mX|<b>\n<script>")
     rows = table(read_runs([tmp_path]))
     assert "\x1b" not in render(rows, None)
+    assert "\x1b" in render(rows, "csv")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "\x1b" not in render(rows, "csv")
     head, rule, line = render(rows, "markdown").splitlines()
     assert "\\|&lt;b&gt;" in line
     assert "\x1b" not in line

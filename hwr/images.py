@@ -1,29 +1,35 @@
 """Picture -> array: the named preprocessings that networks and forest share."""
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from hwr import memory
 from hwr.paper import WORKING, ink_box, settle
 
 LARGE = 2**24
 """Pictures of more pixels are decoded one at a time, or two threads would need twice the memory."""
+HEAVY = ("AVIF", "JPEG2000", "WEBP")
+"""Decoding these takes 12 to 25 bytes a pixel, others 4 to 12: half as many pixels are allowed."""
 WINDOW = 16 / 15
 """Side of the `ink` window over the picture's shorter side: 960 pixels of 900."""
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "PCX"]
 FORMATS += ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []  # since Pillow 11.3
 """What is read. Others can hold programs, which Pillow would let Ghostscript run."""
 
-_one_large = Lock()
+STRIP = 2**22
+"""Pixels that are turned grey at a time."""
+
+_one_large = RLock()
 
 
 def read(
@@ -35,10 +41,19 @@ def read(
         Exception: The file is no picture, a broken one, one of several frames, or has more than
             `max_pixels`; Pillow raises many kinds.
     """
-    with open_limited(file, max_pixels) as picture:
-        large = picture.width * picture.height > LARGE
-        with _one_large if large else nullcontext():
-            return PREPARE[preprocessing](grey(picture), height, width)
+    with open_limited(file, max_pixels) as picture, turn(picture):
+        return PREPARE[preprocessing](grey(picture), height, width)
+
+
+@contextmanager
+def turn(picture: Image.Image) -> Iterator[None]:
+    """Held while a picture is decoded and prepared: a large one waits until no other one is."""
+    if picture.width * picture.height <= LARGE:
+        yield
+        return
+    with _one_large:
+        memory.trim()  # what the last one has left, which another thread may have freed
+        yield
 
 
 def open_limited(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
@@ -63,10 +78,12 @@ def _opened(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
         picture = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge("more pixels than allowed") from error
-    if picture.width * picture.height > max_pixels:
+    heavy = picture.format in HEAVY
+    if picture.width * picture.height > (max_pixels // 2 if heavy else max_pixels):
+        what = f" in a {picture.format}" if heavy else ""
         size = f"{picture.width} x {picture.height}"
         picture.close()
-        raise TooLarge(f"{size} pixels are more than allowed")
+        raise TooLarge(f"{size} pixels are more than allowed{what}")
     return picture
 
 
@@ -98,24 +115,65 @@ def grey(picture: Image.Image) -> Image.Image:
     """
     if getattr(picture, "is_animated", False) and picture.format != "MPO":  # a phone's photo
         raise ValueError("it has several frames")
-    if picture.getexif().get(0x0112, 1) != 1:
-        picture = ImageOps.exif_transpose(picture)
+    picture.load()  # which turns a TIFF
+    turned = picture.getexif().get(0x0112, 1)
     if picture.has_transparency_data:
-        if picture.mode not in ("LA", "RGBA"):
-            picture = picture.convert("LA" if picture.mode == "La" else "RGBA")
-        opaque, sheet = picture.getchannel("A"), Image.new("L", picture.size, "white")
-        sheet.paste(picture.convert("L"), mask=opaque)
-        white_on_nothing = np.asarray(sheet).min() > 250
-        return ImageChops.invert(opaque) if white_on_nothing else sheet
-    if picture.mode.startswith("I"):  # Pillow would clip 16 bits to 8
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65535:
+        sheet = in_strips(picture, _on_white)
+        if sheet.getextrema()[0] > 250:  # type: ignore[operator]  # white on nothing
+            sheet = in_strips(picture, lambda part: ImageChops.invert(_alpha(part).getchannel("A")))
+    elif picture.mode.startswith("I"):  # Pillow would clip 16 bits to 8
+        low, high = extrema(picture)
+        if low < 0 or high > 65535:
             raise ValueError("its pixels have more than 16 bits")
         # What stays below 256 is a picture of 8 bits in a wider mode.
-        return Image.fromarray((values // (257 if values.max() > 255 else 1)).astype(np.uint8))
-    if picture.mode == "F":
+        many = 257 if high > 255 else 1
+        sheet = in_strips(
+            picture, lambda part: Image.fromarray((np.asarray(part) // many).astype(np.uint8))
+        )
+    elif picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-    return picture.convert("L")
+    else:
+        sheet = in_strips(picture, lambda part: part.convert("L"))
+    if turned == 1:
+        return sheet
+    sheet.getexif()[0x0112] = turned
+    return ImageOps.exif_transpose(sheet)  # of one byte a pixel; the picture may have four
+
+
+def _alpha(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("LA", "RGBA"):
+        return picture
+    return picture.convert("LA" if picture.mode == "La" else "RGBA")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    picture, sheet = _alpha(picture), Image.new("L", picture.size, "white")
+    sheet.paste(picture.convert("L"), mask=picture.getchannel("A"))
+    return sheet
+
+
+def in_strips(picture: Image.Image, how: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """What `how` makes of a picture, in mode L; done strip by strip, it takes no more copies."""
+    if picture.width * picture.height <= STRIP:
+        return how(picture)
+    sheet = Image.new("L", picture.size)
+    for top, strip in _strips(picture):
+        sheet.paste(how(strip), (0, top))
+    return sheet
+
+
+def extrema(picture: Image.Image) -> tuple[float, float]:
+    """The least and the greatest value of a picture of one channel."""
+    arrays = (np.asarray(strip) for _, strip in _strips(picture))
+    low, high = zip(*((float(values.min()), float(values.max())) for values in arrays), strict=True)
+    return min(low), max(high)
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    rows = max(1, STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        yield top, picture.crop(box)
 
 
 def aspect(path: Path) -> float:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from stat import S_IFDIR, S_IFMT, S_IFREG
@@ -17,18 +18,27 @@ from hwr.errors import DataError
 from hwr.files import expanded
 
 
-def open_picture(source: Any) -> Image.Image:
+def open_picture(source: Any, held: ExitStack | None = None) -> Image.Image:
     """One picture in mode L from a path, bytes, an open file, an image, an array or a tensor.
+
+    Args:
+        source: The picture.
+        held: If it is large, the other large ones wait until this is closed.
 
     Raises:
         DataError: It is none, or a broken one.
     """
+    with ExitStack() as until_here:
+        return _open(source, held or until_here)
+
+
+def _open(source: Any, held: ExitStack) -> Image.Image:
     if isinstance(source, Image.Image):
-        return _grey(source, "it")
+        return _grey(source, "it", held)
     if hasattr(source, "requires_grad"):
         source = _from_tensor(source)
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(source, held)
     name = "it"
     if isinstance(source, bytes | bytearray | memoryview):
         source = BytesIO(source)
@@ -42,8 +52,9 @@ def open_picture(source: Any) -> Image.Image:
             source = BytesIO(source.read())
         if isinstance(source, Path) and S_IFMT(source.stat().st_mode) not in (S_IFREG, S_IFDIR):
             raise DataError(f"no picture {name}: it is no file but a pipe or a device")
-        with images.open_limited(source, Image.MAX_IMAGE_PIXELS or sys.maxsize) as picture:
-            return _grey(picture, name)
+        most = (Image.MAX_IMAGE_PIXELS or sys.maxsize) * 3 // 4  # 67 million
+        with images.open_limited(source, most) as picture:
+            return _grey(picture, name, held)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -56,12 +67,17 @@ def open_picture(source: Any) -> Image.Image:
         raise DataError(f"{name} cannot be read as a picture: {images.why(error)}") from error
 
 
-def _grey(picture: Image.Image, name: str) -> Image.Image:
+def _grey(picture: Image.Image, name: str, held: ExitStack) -> Image.Image:
     if 0 in picture.size:
         raise DataError(f"{name} has no pixels")
     try:
+        held.enter_context(images.turn(picture))
         if picture.mode == "F":
-            return _from_array(np.asarray(picture))
+            picture.load()  # which turns a TIFF
+            ends = images.extrema(picture)
+            return images.in_strips(
+                picture, lambda part: Image.fromarray(_bytes(np.asarray(part), *ends))
+            )
         return images.grey(picture)
     except ValueError as error:
         raise DataError(f"{name} cannot be read as a picture: {error}") from error
@@ -83,21 +99,21 @@ def _from_tensor(tensor: Any) -> NDArray[Any]:
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
+def _from_array(array: NDArray[Any], held: ExitStack) -> Image.Image:
     if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
         array = np.moveaxis(array, 0, -1)  # channels first, as one of a batch
     channels = array.shape[2:] or (1,)
     if array.ndim not in (2, 3) or not array.size or channels[0] not in (1, 3, 4):
         raise DataError(f"an array of shape {array.shape} is no picture")
     array = array[..., 0] if channels[0] == 1 and array.ndim == 3 else array
-    return _grey(Image.fromarray(np.ascontiguousarray(_bytes(array))), "it")
-
-
-def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Values from 0 to 255, whatever the range was."""
     if array.dtype.kind not in "biuf":
         raise DataError(f"an array of {array.dtype} is no picture")
-    low, high = float(array.min()), float(array.max())
+    plain = _bytes(array, float(array.min()), float(array.max()))
+    return _grey(Image.fromarray(np.ascontiguousarray(plain)), "it", held)
+
+
+def _bytes(array: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Values from 0 to 255, whatever the range was, from `low` to `high`."""
     wide = array.dtype.kind == "u" and array.dtype.itemsize == 2 and high > 255
     # A float may overshoot a little where somebody has interpolated.
     slack, top = (0.1, 1.1) if high <= 1.1 else (5.0, 260.0)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Literal
@@ -89,12 +90,13 @@ class Recognizer:
         Raises:
             DataError: It is no picture, or a broken one.
         """
-        grey = open_picture(picture)
-        if frame == "auto":
-            grey = paper.settle(grey)
-            if self.frame is not None:
-                return fit(grey, self.frame, self.preprocessing, *self.size)
-        return images.PREPARE[self.preprocessing](grey, *self.size)
+        with ExitStack() as held:
+            grey = open_picture(picture, held)
+            if frame == "auto":
+                grey = paper.settle(grey)
+                if self.frame is not None:
+                    return fit(grey, self.frame, self.preprocessing, *self.size)
+            return images.PREPARE[self.preprocessing](grey, *self.size)
 
     def probabilities(
         self, pictures: Any, frame: Placing = "auto", writer: Any = None

@@ -1,6 +1,7 @@
 """A look at a data set before training: what is in it, what looks odd, and a sheet of it."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,18 @@ def _look(
     opened: Callable[[int], Image.Image], row: int
 ) -> tuple[dict[str, Any], NDArray[np.uint8]] | str:
     """What a picture is like, and a small one of it; or what is wrong with it."""
-    try:
-        with opened(row) as picture:
-            mode, grey = picture.mode, images.grey(picture)
-    except Exception as error:  # Pillow raises many kinds for files that are no pictures
-        return f"cannot be read as a picture ({images.why(error)})"
+    with ExitStack() as held:
+        try:
+            with opened(row) as picture:
+                held.enter_context(images.turn(picture))
+                mode, grey = picture.mode, images.grey(picture)
+        except Exception as error:  # Pillow raises many kinds for files that are no pictures
+            return f"cannot be read as a picture ({images.why(error)})"
+        del picture
+        return _measured(mode, grey)
+
+
+def _measured(mode: str, grey: Image.Image) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     histogram = np.array(grey.histogram())
     paper = int(np.searchsorted(np.cumsum(histogram), grey.width * grey.height / 2))
     ink = grey.point([255 * (abs(value - paper) > 64) for value in range(256)])

@@ -1,5 +1,7 @@
 """The preprocessings: the notebook's bit for bit, and the window on the ink."""
 
+from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from hwr import images
 from hwr.paper import ink_box
+from hwr.pictures import open_picture
 
 
 def notebook(picture: Image.Image) -> np.ndarray:
@@ -102,6 +105,37 @@ def test_ink_of_any_size(size: tuple[int, int]) -> None:
     picture = stroke((1200, 900), (600, 450), 500).resize(size)
     assert images.ink(picture, 20, 30).shape == (20, 30)
     assert (images.ink(Image.new("L", size, 255), 20, 30) == 255).all()
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA", "CMYK", "I", "I;16", "I;16B", "F"])
+def test_a_large_picture_turns_grey_in_strips(
+    monkeypatch: pytest.MonkeyPatch, mode: str, turned: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (37, 53, 4), dtype=np.uint8)
+    picture, kinds = (
+        Image.fromarray(values),
+        {"I": "<i4", "I;16": "<u2", "I;16B": ">u2", "F": "<f4"},
+    )
+    if mode in kinds:
+        wide = values[..., 0].astype(np.uint16) * (1 if mode == "F" else 257)
+        picture = Image.fromarray(wide.astype(kinds[mode]))
+    elif mode != "RGBA":
+        picture = picture.convert("RGB" if mode == "CMYK" else mode).convert(mode)
+    assert picture.mode == mode
+    picture.getexif()[0x0112] = turned
+    as_a_whole = np.asarray(open_picture(picture))
+    monkeypatch.setattr(images, "STRIP", 300)
+    np.testing.assert_array_equal(np.asarray(open_picture(picture)), as_a_whole)
+    assert as_a_whole.shape == ((37, 53) if turned == 1 or mode == "F" else (53, 37))
+
+
+def test_formats_that_take_much_memory_may_have_half_the_pixels() -> None:
+    for side, kind, refused in ((100, "PNG", False), (70, "WEBP", False), (71, "WEBP", True)):
+        file = BytesIO()
+        Image.new("L", (side, side)).save(file, kind)
+        with pytest.raises(images.TooLarge, match="in a WEBP") if refused else nullcontext():
+            images.read(file, "notebook", 9, 9, 10_000)
 
 
 def test_scale() -> None:

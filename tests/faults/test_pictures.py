@@ -14,7 +14,9 @@ from campaign import Campaign
 from PIL import Image, ImageDraw
 
 from hwr import data, pictures
+from hwr.alphabet import Alphabet
 from hwr.config import compose
+from hwr.predict import Recognizer
 
 SIZE = (120, 90)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
@@ -213,3 +215,23 @@ def test_pictures(
                     assert "\n" not in found.refused
         file.unlink()
     assert taken or kind not in (wrong_extension, odd_mode)  # these are pictures
+
+
+@pytest.mark.parametrize("what", ["turned", "many", "wide", "floats"])
+def test_large_pictures(campaign: Campaign, tmp_path: Path, what: str) -> None:
+    """They are there once, not several times, however many there are."""
+    side, file = 5000 if what == "many" else 7000, tmp_path / f"{what}.picture"
+    if what in ("turned", "many"):
+        exif, rows = Image.Exif(), zlib.compressobj(1)
+        exif[0x0112] = 6
+        packed = b"".join(rows.compress(b"\0" + b"\0\0\0\xff" * side) for _ in range(side))
+        turned = chunk(b"eXIf", exif.tobytes()[6:])
+        file.write_bytes(png(side, side, 6, packed + rows.flush(), turned))
+    else:
+        mode = "I" if what == "wide" else "F"
+        apart(lambda: Image.new(mode, (side, side)).save(file, "TIFF", compression="tiff_deflate"))
+    reader = Recognizer(Alphabet(("a", "b")), (30, 40), "notebook", None, None, {}, lambda one: one)
+    with campaign.trial("picture: large"):
+        found = apart(lambda: list(reader.prepared([file] * (6 if what == "many" else 1))))
+        assert found.broke is None, found.broke
+        assert found.mebibytes < 450, found

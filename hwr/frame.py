@@ -166,6 +166,9 @@ def into_frame(
     grey: Image.Image, usual: Frame, look: Callable[[Image.Image], NDArray[np.uint8]]
 ) -> Image.Image:
     """A picture of black on white, its ink in the usual place and of a usual size."""
+    wide = max(grey.width, grey.height * usual.aspect)
+    if (excess := images.excess(wide, max(grey.height, wide / usual.aspect))) > 1:
+        grey = grey.reduce(excess)
     wide = max(grey.width, round(grey.height * usual.aspect))
     high = max(grey.height, round(wide / usual.aspect))
     left, top = (wide - grey.width) // 2, (high - grey.height) // 2

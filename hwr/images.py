@@ -26,6 +26,8 @@ FORMATS = ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM"
 FORMATS += ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []  # since Pillow 11.3
 """What is read. Others can hold programs, which Pillow would let Ghostscript run."""
 
+SHEET = 2**30 // 12
+"""Pixels of a sheet about a picture, as many as Pillow allows; a smaller copy needs no more."""
 STRIP = 2**22
 """Pixels that are turned grey at a time."""
 
@@ -227,6 +229,10 @@ def window(grey: Image.Image, height: int, width: int, zoom: float = 1) -> NDArr
     high = WINDOW * min(grey.height, grey.width * height / width)
     high = zoom * max(high, 1.1 * (bottom - top), 1.1 * (right - left) * height / width)
     wide = high * width / height
+    if (fewer := excess(wide, high)) > 1:  # of a picture far longer than wide, or of large ink
+        grey = grey.reduce(fewer)
+        ends = (left, top, right, bottom, wide, high)
+        left, top, right, bottom, wide, high = (length / fewer for length in ends)
     x, y = (left + right - wide) / 2, (top + bottom - high) / 2
     # Pillow crops whole pixels, and what lies outside is 0; so the crop is done on a negative.
     corner = math.floor(x), math.floor(y)
@@ -234,6 +240,11 @@ def window(grey: Image.Image, height: int, width: int, zoom: float = 1) -> NDArr
     cut = (x - corner[0], y - corner[1], x - corner[0] + wide, y - corner[1] + high)
     sheet = ImageChops.invert(grey).crop(outer)
     return 255 - np.asarray(sheet.resize((width, height), box=cut))
+
+
+def excess(wide: float, high: float) -> int:
+    """How many times as wide and as high as `SHEET` allows a sheet is, rounded up; at least 1."""
+    return max(1, math.ceil(math.sqrt(wide * high / SHEET)))
 
 
 PREPARE: dict[str, Callable[[Image.Image, int, int], NDArray[np.uint8]]] = {

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from hwr import data, pictures
 from hwr.alphabet import Alphabet
 from hwr.config import compose
+from hwr.frame import Frame
 from hwr.predict import Recognizer
 
 SIZE = (120, 90)
@@ -235,3 +236,18 @@ def test_large_pictures(campaign: Campaign, tmp_path: Path, what: str) -> None:
         found = apart(lambda: list(reader.prepared([file] * (6 if what == "many" else 1))))
         assert found.broke is None, found.broke
         assert found.mebibytes < 450, found
+
+
+@pytest.mark.parametrize("preprocessing", ["notebook", "ink"])
+def test_long_pictures(campaign: Campaign, tmp_path: Path, preprocessing: str) -> None:
+    """The sheet about them, of a usual aspect, would be far larger."""
+    picture = Image.new("L", (60_000, 300), 255)
+    picture.paste(0, (100, 100, 59_000, 150))
+    picture.rotate(90 if preprocessing == "ink" else 0, expand=True).save(tmp_path / "long.png")
+    usual = Frame(4 / 3, 0.6, 0.5, (0.1, 0.5, 1.0), (0.1, 0.5), (0.05, 0.4))
+    alphabet = Alphabet(("a", "b"))
+    reader = Recognizer(alphabet, (30, 40), preprocessing, None, usual, {}, lambda one: one)
+    with campaign.trial("picture: long"):
+        found = apart(lambda: reader.prepare(tmp_path / "long.png"))
+        assert found.broke is None, found.broke
+        assert found.mebibytes < 500, found

@@ -192,7 +192,7 @@ def _report(
         lines.append(_listed("near-duplicates", pairs))
     lines.append(_listed("wrong", wrong))
     names = "overview.png, statistics.png and pictures.csv"
-    return "\n".join([*lines, f"{names} are in {folder}"])
+    return "\n".join([*lines, f"{names} are in {printable(str(folder))}"])
 
 
 def _counts(counts: "pd.Series[int]") -> str:

@@ -25,7 +25,6 @@ WINDOW = 16 / 15
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "PCX"]
 FORMATS += ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []  # since Pillow 11.3
 """What is read. Others can hold programs, which Pillow would let Ghostscript run."""
-
 SHEET = 2**30 // 12
 """Pixels of a sheet about a picture, as many as Pillow allows; a smaller copy needs no more."""
 STRIP = 2**22

@@ -3,6 +3,8 @@
 Everything here is Pillow and NumPy, so that a deployment needs no more.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
@@ -15,6 +17,8 @@ SMALL = 48
 """Ink in pictures with fewer pixels on their shorter side may be grey because it is blurred."""
 WORKING = 150
 """Paper and ink are looked for in a copy with about so many pixels on its shorter side."""
+MOST = 2**24
+"""Pixels that are settled, at twenty bytes each."""
 
 
 def ink_box(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -72,6 +76,8 @@ def settle(grey: Image.Image) -> Image.Image:
         return grey
     if shorter > 8 * WORKING:
         grey = grey.reduce(shorter // (4 * WORKING))
+    if (pixels := grey.width * grey.height) > MOST:  # it is far longer than wide
+        grey = grey.reduce(math.ceil(math.sqrt(pixels / MOST)))
     level = _paper(small)
     share = small / np.maximum(level, 1)
     ink = float(np.quantile(share, 0.005))

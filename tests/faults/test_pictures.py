@@ -241,7 +241,7 @@ def test_large_pictures(campaign: Campaign, tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("preprocessing", ["notebook", "ink"])
 def test_long_pictures(campaign: Campaign, tmp_path: Path, preprocessing: str) -> None:
     """The sheet about them, of a usual aspect, would be far larger."""
-    picture = Image.new("L", (60_000, 300), 255)
+    picture = Image.new("L", (60_000, 900), 180)  # on grey paper, which is settled
     picture.paste(0, (100, 100, 59_000, 150))
     picture.rotate(90 if preprocessing == "ink" else 0, expand=True).save(tmp_path / "long.png")
     usual = Frame(4 / 3, 0.6, 0.5, (0.1, 0.5, 1.0), (0.1, 0.5), (0.05, 0.4))

@@ -26,7 +26,7 @@ test-all: .venv/installed
 	$(BIN)/pytest
 
 test-faults: .venv/installed
-	HWR_FAULTS=whole $(BIN)/pytest --timeout 3600 tests/faults
+	HWR_FAULTS=whole $(BIN)/pytest --timeout 3600 --numprocesses auto tests/faults
 
 # The oldest versions that pyproject.toml allows, the newest, and Hydra's next, in environments of
 # their own. Old and new libraries warn of each other, so there a warning is no failure.

@@ -31,7 +31,8 @@ def stoppable(program: str) -> Iterator[None]:
         atexit.register(_leave, code)  # before torch is imported, so behind all that it registers
 
     def terminate(_: int, __: FrameType | None) -> None:
-        raise Terminated
+        if not code:  # it has not ended yet
+            raise Terminated
 
     before = signal.signal(signal.SIGTERM, terminate)
     if sys.stderr is None:  # closed, as some services start their processes

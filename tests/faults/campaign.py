@@ -62,6 +62,21 @@ def campaign(request: pytest.FixtureRequest) -> Campaign:
     return Campaign(request.node.name)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes hands its rows on."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["faults"] = {name: vars(row) for name, row in TABLE.items()}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add up the rows of several processes."""
+    for fault, counts in getattr(node, "workeroutput", {}).get("faults", {}).items():
+        row = TABLE.setdefault(fault, Fault())
+        for name, count in counts.items():
+            setattr(row, name, getattr(row, name) + count)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the table."""
     if not TABLE:
@@ -70,7 +85,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     write = terminalreporter.write_line
     terminalreporter.section(f"fault campaign, seed {SEED}")
     write(f"{'fault':{width}}  trials  survived  lost")
-    for fault, row in TABLE.items():
+    for fault, row in sorted(TABLE.items()):
         write(f"{fault:{width}}  {row.trials:6}  {row.survived:8}  {row.lost:4}")
     total = [sum(getattr(row, name) for row in TABLE.values()) for name in vars(Fault())]
     write(f"{'all':{width}}  {total[0]:6}  {total[1]:8}  {total[2]:4}")

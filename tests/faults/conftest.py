@@ -3,11 +3,21 @@
 from pathlib import Path
 
 import pytest
-from campaign import campaign, pytest_terminal_summary
+from campaign import (
+    campaign,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 from test_kill import arguments
 from victim import Ended, run
 
-__all__ = ["campaign", "pytest_terminal_summary"]
+__all__ = [
+    "campaign",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 
 @pytest.fixture(scope="session")

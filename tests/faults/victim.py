@@ -233,8 +233,8 @@ def _be(
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt as stop:  # a command lets none through, but it may have ended
-        where = traceback.extract_tb(stop.__traceback__)[-1].name
-        code = 0 if where in ("_be", "inner", "__exit__", "stoppable") else 1
+        names = [frame.name for frame in traceback.extract_tb(stop.__traceback__)]
+        code = 0 if "stoppable" in names or names[-1] in ("_be", "inner", "__exit__") else 1
     except BaseException:
         traceback.print_exc()
     finally:

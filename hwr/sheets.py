@@ -17,7 +17,7 @@ from hwr.errors import printable
 Grey = NDArray[np.uint8]
 WIDTH = 1200
 """Of a sheet, in pixels: what a browser shows without scaling."""
-MOST_MISTAKES, MOST_CLASSES, MOST_FILTERS, MOST_OF_BATCH = 60, 100, 144, 64
+MOST_MISTAKES, MOST_CLASSES, MOST_FILTERS, MOST_OF_BATCH = 120, 100, 144, 64
 RED, GREEN, DARK, PALE = "#b3261e", "#1b6e3c", "#202020", "#808080"
 
 
@@ -57,7 +57,7 @@ def sheet(title: str, cells: Sequence[Cell], note: str = "", across: int | None 
     if len(cells) == 1:
         room = 480
     zoom = min(0.75 * room / height, room / width)
-    zoom = min(int(zoom), 24) if zoom > 1 else min(1.0, 2 * zoom)
+    zoom = min(round(zoom), 24) if zoom > 1 else min(1.0, 2 * zoom)
     size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
     gap, line = 8, 17
     side = size[0] * len(cells[0].pictures) + 3 * (len(cells[0].pictures) - 1)
@@ -134,7 +134,8 @@ def mistakes(
         for row in worst
     ]
     title = f"{len(wrong):,} of {len(label):,} test pictures read wrongly"
-    note = f"the {len(worst)} of which the model was surest" if len(worst) else ""
+    shown = "all" if len(worst) == len(wrong) else f"the {len(worst)} of which the model was surest"
+    note = f"{shown}, the surest first" if len(worst) else ""
     return sheet(title, cells, note)
 
 

@@ -49,7 +49,8 @@ def started(folder: Path, config: Any, resumed: Path | None = None) -> Iterator[
         ends = (folder / "metrics.json", folder / "evaluation.json", last)
         goes_on = resumed and resumed.resolve().is_relative_to(folder.resolve())
         if not goes_on and any(file.exists() for file in ends):
-            way = f", or go on with it by ckpt={last}" if last.exists() else ""
+            trains = last.exists() and hasattr(config, "trainer")
+            way = f", or go on with it by ckpt={last}" if trains else ""
             raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
         for name in STALE:
             (folder / name).unlink(missing_ok=True)

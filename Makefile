@@ -61,6 +61,10 @@ bench-small: .venv/installed .venv-keras/keras
 	$(BIN)/python benchmarks/speed.py --small --keras .venv-keras/bin/python --out outputs/small
 	$(BIN)/python benchmarks/report.py --rounds 1 --epochs 1 data=synthetic data.writers=4
 	$(BIN)/python benchmarks/scaling.py --small --out outputs/small
+	rm -rf outputs/small/best
+	$(BIN)/hwr-train experiment=best data=synthetic augment.drawn=0 trainer.max_epochs=1 split=writer split.writers=1-44 \
+	  report=none hydra.run.dir=outputs/small/best
+	$(BIN)/python benchmarks/limits.py outputs/small/best --data synthetic --out outputs/small/limits.png
 
 .venv-keras/keras:
 	$(PYTHON) -m venv .venv-keras

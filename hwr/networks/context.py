@@ -11,7 +11,8 @@ class Relation(nn.Module):
 
     One picture says to another: this is what I probably am, that is how much larger, higher up and
     heavier you are. A c that is as high as what is surely an a is no C. What all say is averaged,
-    so their order and number don't matter, and one picture alone keeps its logits.
+    so their order doesn't matter; how many they are is told beside it. One picture alone keeps its
+    logits.
 
     Args:
         classes: C.

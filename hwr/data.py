@@ -161,10 +161,9 @@ def _read(config: FolderConfig, rows: table.Table) -> Loaded:
     if rows.wrong:
         decode_all()  # so that broken pictures are named together with the wrong rows
     if extra := table.unlisted(rows):
-        print(
-            f"hwr: {len(extra)} pictures in {config.root} are in no row of {rows.source.name}",
-            file=sys.stderr,
-        )
+        count = "1 picture" if len(extra) == 1 else f"{len(extra):,} pictures"
+        said = f"hwr: {config.root} holds {count} that no row of {rows.source.name} names"
+        print(said, file=sys.stderr)
     key = _hash([fingerprint, config.preprocessing, height, width, *_how()])
     image, aspect = _cached(config.cache, key, (len(rows.files), height, width), decode_all)
     return rows.files, rows.labels, rows.writers, image, aspect, fingerprint

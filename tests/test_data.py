@@ -196,7 +196,7 @@ def test_the_first_twenty_bad_rows_are_named(english: Path) -> None:
 def test_pictures_that_no_row_names(english: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(english, rows(english)[2:])
     load(english)
-    assert "2 pictures in" in capsys.readouterr().err
+    assert "2 pictures that no row of english.csv names" in capsys.readouterr().err
 
 
 def test_real_set(real: Path) -> None:

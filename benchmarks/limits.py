@@ -55,7 +55,7 @@ def pairs(found: Hand) -> None:
         for name in CASES
     }
     every = np.concatenate(list(apart.values()))
-    print("| pair | the small one is as high | as large in area |\n|---|---|---|")
+    print("| pair | the small one is at least as high | as large in area |\n|---|---|---|")
     for name, larger in [*apart.items(), ("all", every)]:
         print(f"| {name} | {(larger[:, 0] <= 0).mean():.1%} | {(larger[:, 4] <= 0).mean():.1%} |")
     person, wrong = np.tile(people, len(CASES)), 0
@@ -69,7 +69,7 @@ def pairs(found: Hand) -> None:
     )
     for small, large in OTHERS:
         higher = np.mean([found[one, small][0] >= found[one, large][0] for one in people])
-        print(f"{small} is as high as {large} with {higher:.0%} of the writers")
+        print(f"{small} is at least as high as {large} with {higher:.0%} of the writers")
 
 
 def mistakes(runs: list[Path]) -> bytes:

@@ -228,10 +228,11 @@ def _be(
         sys.argv = [command, *arguments]
         if before:
             before()
-        COMMANDS[command]()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        try:
+            COMMANDS[command]()
+            code = 0
+        except SystemExit as end:  # a stop that comes just here finds the command ended
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt as stop:  # a command lets none through, but it may have ended
         names = [frame.name for frame in traceback.extract_tb(stop.__traceback__)]
         code = 0 if "stoppable" in names or names[-1] in ("_be", "inner", "__exit__") else 1

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
@@ -42,13 +43,9 @@ def _grown(
     config: ForestConfig, folder: Path, characters: Characters, parts: Split
 ) -> dict[str, Any]:
     flat = images.scale(characters.image).reshape(len(characters.label), -1)
-    trees = RandomForestClassifier(
-        config.n_estimators, random_state=config.seed, n_jobs=config.n_jobs
-    )
     started = time.perf_counter()
-    trees.fit(flat[parts.train], characters.label[parts.train])
+    trees = fitted(config, flat[parts.train], characters.label[parts.train])
     fit_seconds = time.perf_counter() - started
-    trees.set_params(n_jobs=1)  # threads would add up the trees in a random order
     card = {
         **run.card(config, characters, parts),
         "alphabet": list(characters.alphabet.names),
@@ -77,6 +74,22 @@ def _grown(
     return run.finish(folder, config, characters, parts, figures, predictions)
 
 
+def fitted(
+    config: ForestConfig, flat: NDArray[np.float32], label: NDArray[np.int64]
+) -> RandomForestClassifier:
+    """A forest of pixels (N, P), none of them infinite or NaN, and labels (N,)."""
+    trees = RandomForestClassifier(
+        config.n_estimators, random_state=config.seed, n_jobs=config.n_jobs
+    )
+    with config_context(
+        assume_finite=True
+    ):  # checks less for each tree, all of which stay the same
+        trees.fit(flat, label)
+    # In reading, threads would add up the trees in a random order.
+    trees.set_params(n_jobs=1)
+    return trees
+
+
 def _figures(
     part: str, scores: Tensor, label: NDArray[np.int64], alphabet: Alphabet
 ) -> dict[str, float]:
@@ -96,8 +109,8 @@ def _report(
 ) -> None:
     """Tell of the run; votes stand for features, the importance of pixels for first weights."""
     writer = tensorboard.open_events(folder)
-    fitted = {tag: value for tag, value in figures.items() if tag.startswith(("train/", "val/"))}
-    tensorboard.write_scalars(writer, fitted, 1)
+    curves = {tag: value for tag, value in figures.items() if tag.startswith(("train/", "val/"))}
+    tensorboard.write_scalars(writer, curves, 1)
     votes = scores.exp().numpy()
     importance = trees.feature_importances_.reshape(1, *characters.image.shape[1:])
     done = Finished(config, folder, characters, parts, figures, scores, [], votes, importance)

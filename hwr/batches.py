@@ -1,6 +1,8 @@
 """Batches cut by index from tensors that stay in memory, singly or in groups of one hand."""
 
 from collections.abc import Iterator
+from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,6 +111,47 @@ class Batches:
         place = np.empty(people.max() + 1, np.int64)
         place[random.permutation(people)] = np.arange(len(people))
         return drawn[np.argsort(place[self.writer[drawn]], kind="stable")]
+
+
+class Bundles:
+    """Batches by the handful: lists of them, cut from memory at once.
+
+    Args:
+        batches: What is bundled, without groups, and not shared by processes.
+        size: Batches in a list; the last may be shorter.
+    """
+
+    def __init__(self, batches: Batches, size: int) -> None:
+        assert batches.ranks == 1
+        assert batches.writer is None
+        self.batches, self._large = batches, copy(batches)
+        self._large.batch_size *= size
+
+    batch_sampler = None
+
+    @property
+    def sampler(self) -> "Bundles":
+        """Where Lightning announces the epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of this epoch is drawn next."""
+        for batches in (self.batches, self._large):
+            batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._large)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for parts in self._large:
+            yield list(
+                zip(*(torch.split(part, self.batches.batch_size) for part in parts), strict=True)
+            )
+
+
+def listed(batch: Any) -> list[Batch]:
+    """The batches of one of Lightning's steps: a single one, or a bundle."""
+    return [batch] if isinstance(batch[0], Tensor) else list(batch)
 
 
 def in_groups(writer: Indices, random: np.random.Generator) -> tuple[Indices, Indices]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hwr import augment, data
 from hwr.alphabet import Alphabet
-from hwr.batches import Batch, Batches
+from hwr.batches import Batch, Batches, Bundles
 from hwr.data import Characters
 from hwr.errors import DataError
 from hwr.schema import AugmentConfig, DataConfig, SplitConfig, SyntheticConfig
@@ -29,6 +29,9 @@ class CharacterData(LightningDataModule):
         augment: How training pictures are changed at random; None: not at all.
         grouped: Training batches come in groups of one hand (each picture is a group of its own
             where nobody knows who wrote), and say which.
+        bundle: Batches for each of Lightning's steps, and about as many pictures in validation.
+            More than 1 for a module with `automatic_optimization` off, in one process, without
+            groups and augmentation.
     """
 
     def __init__(
@@ -38,10 +41,11 @@ class CharacterData(LightningDataModule):
         seed: int = 0,
         augment: AugmentConfig | None = None,
         grouped: bool = False,
+        bundle: int = 1,
     ) -> None:
         super().__init__()
         self.config, self.split_config, self.seed = data, split, seed
-        self.augment, self.grouped = augment, grouped
+        self.augment, self.grouped, self.bundle = augment, grouped, bundle
         self._loaded: tuple[Characters, Split, Tensor, Tensor] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -83,8 +87,8 @@ class CharacterData(LightningDataModule):
         """Which pictures are trained on, validated on and tested on."""
         return self.loaded[1]
 
-    def train_dataloader(self) -> Batches:
-        """Shuffled training batches, or what this process takes of each."""
+    def train_dataloader(self) -> Batches | Bundles:
+        """Shuffled training batches, or what this process takes of each, or bundles of them."""
         rows, (_, _, image, label) = self.parts.train, self.loaded
         known = self.characters.writer
         writer = np.arange(len(rows)) if known is None else known[rows]
@@ -97,7 +101,8 @@ class CharacterData(LightningDataModule):
             writer = np.concatenate([writer, writer.max() + people])
         groups = writer if self.grouped else None
         batch_size, ranks = self.config.batch_size, self._share()
-        return Batches(image, label, batch_size, self.seed, *ranks, groups, count, share)
+        batches = Batches(image, label, batch_size, self.seed, *ranks, groups, count, share)
+        return self._bundled(batches)
 
     def names(self, rows: Indices) -> list[str]:
         """Files of rows of the training batches; those of the built-in pen are in `pen/`."""
@@ -121,9 +126,11 @@ class CharacterData(LightningDataModule):
         return image, torch.from_numpy(label[rows]), drawn.writer[rows], names
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
+        self, batch: Batch | list[Batch], device: torch.device, dataloader_idx: int
+    ) -> Batch | list[Batch]:
         """The batch on the device; Lightning's own way looks for tensors in all there could be."""
+        if isinstance(batch, list):
+            return [tuple(part.to(device, non_blocking=True) for part in one) for one in batch]
         return tuple(part.to(device, non_blocking=True) for part in batch)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -135,11 +142,12 @@ class CharacterData(LightningDataModule):
         image, label, *group = batch
         return augment.augment(image, self.augment, *group), label, *group
 
-    def val_dataloader(self) -> Batches | list[Batches]:
+    def val_dataloader(self) -> Batches | Bundles | list[Batches]:
         """Validation batches, or what this process takes; none without a validation part."""
         if not len(self.parts.val):
             return []
-        return self._batches(self.parts.val, EVALUATION_BATCH, None, *self._share())
+        val = self._batches(self.parts.val, EVALUATION_BATCH, None, *self._share())
+        return self._bundled(val)
 
     def test_dataloader(self) -> Batches:
         """Test batches."""
@@ -148,6 +156,12 @@ class CharacterData(LightningDataModule):
     def evaluation(self, rows: Indices) -> Batches:
         """The pictures of these rows, in order, in large batches."""
         return self._batches(rows, EVALUATION_BATCH)
+
+    def _bundled(self, batches: Batches) -> Batches | Bundles:
+        if self.bundle == 1:
+            return batches
+        pictures = self.bundle * self.config.batch_size
+        return Bundles(batches, max(1, pictures // batches.batch_size))
 
     def _share(self) -> tuple[int, int]:
         """This process, and how many there are."""

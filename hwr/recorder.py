@@ -1,6 +1,8 @@
 """Lightning callbacks: the curves and checkpoints of a run, and a progress bar."""
 
 import io
+import json
+import math
 import shutil
 import sys
 import time
@@ -17,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from hwr import sheets, tensorboard
-from hwr.batches import Batch, Batches
+from hwr.batches import Batch, Batches, Bundles, listed
 from hwr.datamodule import CharacterData
 from hwr.errors import RunError
 from hwr.files import whole
@@ -70,11 +72,12 @@ class Recorder(Checkpoint):
         self.folder, self.identity, self.monitor, self.card = folder, identity, monitor, card
         self.report = report
         self.history: list[dict[str, float]] = []
+        self._lines: list[str] = []  # the same as JSON: a pickle takes time for every number
         self.seconds_before = 0.0
         self._writer: SummaryWriter | None = None
         self._started = self._epoch_started = self._trained = time.perf_counter()
         self.begun = self._validated = self._shown = False
-        self._lr, self._pictures = 0.0, 0
+        self._lr, self._pictures, self._batch = 0.0, 0, 0
         self._norms, self._steps = torch.empty(0, 0), 0
 
     @property
@@ -101,14 +104,16 @@ class Recorder(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""
         return {
-            "history": self.history,
+            "history": self._lines,
             "fit_seconds": self.fit_seconds,
             "identity": self.identity,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the curves of the run that is resumed."""
-        self.history = list(state_dict["history"])
+        rows = state_dict["history"]  # dictionaries in checkpoints from before there were lines
+        self._lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        self.history = [json.loads(line) for line in self._lines]
         self.seconds_before = state_dict["fit_seconds"]
 
     def on_save_checkpoint(
@@ -119,6 +124,18 @@ class Recorder(Checkpoint):
         figures = {name: value for name, value in last.items() if "/" in name}
         about = {**self.card["about"], "epochs": len(self.history), "figures": figures}
         checkpoint |= {**self.card, "about": about}
+        # Whoever resumes may take batches singly.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        progress["current"] = dict.fromkeys(progress["current"], _steps(trainer))
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let bundled steps and single ones go on with each other's count."""
+        loop, steps = checkpoint["loops"]["fit_loop"], checkpoint["global_step"]
+        single = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+        for progress in (single, loop["epoch_loop.manual_optimization.optim_step_progress"]):
+            progress["total"] = dict.fromkeys(("ready", "completed"), steps)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the curves up to now."""
@@ -137,19 +154,22 @@ class Recorder(Checkpoint):
         """Dropout depends on seed and epoch alone, so a resumed run needs no state of it."""
         self._validated = False
         seed = self.identity["seed"] * 1_000_003 + trainer.current_epoch
-        torch.manual_seed((seed + trainer.global_rank * 2**52) % 2**63)
-        self._lr, self._pictures = _lr(trainer), 0
+        # torch's own keeps a stack trace for a GPU that may come yet.
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        generator: Any = torch.default_generator if on_cpu else torch
+        generator.manual_seed((seed + trainer.global_rank * 2**52) % 2**63)
+        self._lr, self._pictures, self._batch = _lr(trainer), 0, 0
         self._steps = 0
         self._epoch_started = time.perf_counter()
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch | list[Batch], _: int
     ) -> None:
         """Show the first batch, as it reaches the network."""
         if self.report.images and not self._shown and trainer.is_global_zero:
             assert isinstance(pl_module, CharacterClassifier)
             self._shown = True
-            image, label = (part.detach().cpu() for part in batch[:2])
+            image, label = (part.detach().cpu() for part in listed(batch)[0][:2])
             grey = (image[:, 0].float().clamp(0, 1) * 255).round().byte().numpy()
             epoch = trainer.current_epoch + 1
             png = sheets.batch(grey, label.numpy(), pl_module.alphabet, epoch)
@@ -163,17 +183,17 @@ class Recorder(Checkpoint):
         Raises:
             RunError: Tells step, learning rate and pictures, and where the last good weights are.
         """
-        finite = bool(loss.isfinite())
+        self._batch += 1
+        finite = math.isfinite(loss.item())
         if trainer.strategy.reduce_boolean_decision(finite):  # of all processes
             return
-        step, batch = trainer.global_step + 1, trainer.fit_loop.batch_idx
-        where = f"at step {step} (epoch {trainer.current_epoch + 1}, batch {batch + 1})"
+        epoch = trainer.current_epoch + 1
+        where = f"at step {trainer.global_step + 1} (epoch {epoch}, batch {self._batch})"
         if finite:
             raise RunError(f"the loss of another process is no number {where}; it tells more")
-        data, loader = trainer.datamodule, trainer.train_dataloader  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, CharacterData)
-        assert isinstance(loader, Batches)
-        names = data.names(loader.rows(batch))
+        names = data.names(_batches(trainer).rows(self._batch - 1))
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         raise RunError(
             f"the loss is {float(loss.detach())} {where}, where the learning rate is "
@@ -198,16 +218,16 @@ class Recorder(Checkpoint):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             found = [weight.grad for weight in weights if weight.grad is not None]
             if not self._steps:
-                self._norms = found[0].new_zeros(int(trainer.num_training_batches), len(weights))
+                self._norms = found[0].new_zeros(_steps(trainer), len(weights))
             norms = torch._foreach_norm(found)
             torch.stack(norms, out=self._norms[self._steps, : len(norms)])
             self._steps += 1
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, _: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
     ) -> None:
         """Count the pictures; the last batch's gradients are gone when validation starts."""
-        self._pictures += len(batch[1]) * trainer.world_size
+        self._pictures += sum(len(one[1]) for one in listed(batch)) * trainer.world_size
         self._trained = time.perf_counter()
         if self.report.histograms and trainer.is_last_batch and trainer.is_global_zero:
             tensorboard.write_weights(self.writer, pl_module, trainer.current_epoch + 1)
@@ -222,8 +242,10 @@ class Recorder(Checkpoint):
         Raises:
             RunError: Weights, or the loss in validation, are no numbers after its last step.
         """
-        valid = trainer.callback_metrics.get("val/loss", torch.zeros(()))
-        for name, value in [*pl_module.state_dict().items(), ("val/loss", valid)]:
+        figures = trainer.callback_metrics
+        losses = {"train/loss": figures["train/loss"]}
+        losses["val/loss"] = figures.get("val/loss", torch.zeros(()))
+        for name, value in [*pl_module.state_dict().items(), *losses.items()]:
             if not value.isfinite().all():
                 raise RunError(
                     f"{name} is not finite after epoch {trainer.current_epoch + 1}, step "
@@ -232,10 +254,11 @@ class Recorder(Checkpoint):
                 )
         row = {
             name: float(value)
-            for name, value in trainer.callback_metrics.items()
+            for name, value in figures.items()
             if name.startswith("train/") or self._validated
         }
         self.history.append(row | self._diagnostics())
+        self._lines.append(json.dumps(self.history[-1]))
         epoch = len(self.history)
         if trainer.is_global_zero:
             still_there(self.folder)
@@ -268,6 +291,19 @@ class Recorder(Checkpoint):
                 shutil.copyfile(other, beside)
 
 
+def _batches(trainer: Trainer) -> Batches:
+    loader = trainer.train_dataloader
+    single = loader.batches if isinstance(loader, Bundles) else loader
+    assert isinstance(single, Batches)
+    return single
+
+
+def _steps(trainer: Trainer) -> int:
+    """Batches of an epoch, bundled or not."""
+    bundled = isinstance(trainer.train_dataloader, Bundles)
+    return len(_batches(trainer)) if bundled else int(trainer.num_training_batches)
+
+
 def _lr(trainer: Trainer) -> float:
     """The learning rate of the next step."""
     return float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -281,9 +317,8 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
-        batches = int(trainer.num_training_batches)
         done, total = (
-            epochs * batches for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
+            epochs * _steps(trainer) for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
         )
         hidden = not trainer.is_global_zero
         self._bar = tqdm(total=total, initial=done, unit="batch", disable=hidden)
@@ -292,9 +327,11 @@ class ProgressBar(Callback):
         """Name the epoch."""
         self._bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
         """Move the bar."""
-        self._bar.update()
+        self._bar.update(len(listed(batch)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the validation accuracy."""

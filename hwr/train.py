@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import signal
 import warnings
 from dataclasses import fields
@@ -49,6 +50,8 @@ KINDS: dict[Any, str] = {
     **{str: "a text", dict: "a dictionary", NoneType: "null"},
 }
 """What a setting of Lightning's can be on a command line, in words."""
+BUNDLE = 2**20
+"""Pixels that are trained on in one of Lightning's steps."""
 
 
 def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -71,9 +74,11 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     memory.keep()
     seed_everything(config.seed, verbose=False)
     grouped = isinstance(config.model, GlyphNetConfig)
-    data = CharacterData(config.data, config.split, config.seed, config.augment, grouped)
+    bundle = bundle_size(config)
+    data = CharacterData(config.data, config.split, config.seed, config.augment, grouped, bundle)
     data.setup()
     model = build(config.model, data.alphabet, config.data)
+    model.automatic_optimization = bundle == 1
     if config.monitor and config.monitor.removeprefix("val/") not in (
         "loss",
         *metrics.accuracies(data.alphabet),
@@ -113,6 +118,20 @@ def build(config: ModelConfig, alphabet: Alphabet, data: DataConfig) -> Characte
             own = {name: value for name, value in vars(config).items() if name != "name"}
             return GlyphNet(names, size, preprocessing, **own)
     raise TypeError(f"no network for {type(config).__name__}")
+
+
+def bundle_size(config: TrainConfig) -> int:
+    """Batches for each of Lightning's training steps, which cost as much as some of the MLP's.
+
+    One, where Lightning, or what is drawn at random, must come between the batches.
+    """
+    trainer, data = config.trainer, config.data
+    alone = trainer.devices * trainer.num_nodes == 1 and trainer.strategy == "auto"
+    told = _added(trainer) or any(name.startswith("PL_TRAINER_") for name in os.environ)
+    as_usual = alone and trainer.precision == "32-true" and not told
+    if isinstance(config.model, GlyphNetConfig) or changes(config.augment) or not as_usual:
+        return 1
+    return max(1, BUNDLE // (data.batch_size * data.height * data.width))
 
 
 def _identity(config: TrainConfig, data: CharacterData) -> dict[str, Any]:

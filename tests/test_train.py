@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 import hwr
 from hwr import synthetic
+from hwr.batches import Batches, Bundles
 from hwr.config import compose
 from hwr.errors import ConfigError, RunError
 from hwr.models.base import CharacterClassifier, Seen
 from hwr.recorder import ProgressBar
 from hwr.run import started
-from hwr.train import train
+from hwr.train import bundle_size, train
 
 TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
 
@@ -155,10 +159,97 @@ def test_a_checkpoint_from_before_there_was_augmentation_goes_on(
     (state,) = (one for one in saved["callbacks"].values() if "identity" in one)
     assert state["identity"].pop("augment") is None
     assert state["identity"].pop("split.writers") is None
+    state["history"] = [json.loads(row) for row in state["history"]]
     torch.save(saved, tmp_path / "old.ckpt")
     settings = ["experiment=notebook_cnn", "trainer.max_epochs=5", "report=none"]
     metrics = run(tmp_path / "run", *settings, f"ckpt={tmp_path}/old.ckpt")
     assert metrics["epochs"] == 5
+
+
+ALONE = "+trainer.log_every_n_steps=50"
+"""A setting of Lightning's own, which are heeded at every batch."""
+
+
+@pytest.mark.parametrize("words", [(ALONE, ALONE), (ALONE, ""), ("", ALONE), ("", "")])
+def test_bundled_batches_train_as_single_ones(
+    four_epochs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str]
+) -> None:
+    monkeypatch.setattr("hwr.train.BUNDLE", 2 * 62 * 30 * 40)  # two batches, of the three
+    ckpt = ""
+    for epochs, word in zip((2, 4), words, strict=True):
+        settings = ["experiment=notebook_cnn", f"trainer.max_epochs={epochs}", word, ckpt]
+        run(tmp_path, *filter(None, settings))
+        ckpt = f"ckpt={tmp_path}/checkpoints/last.ckpt"
+    assert same(weights(four_epochs), weights(tmp_path))
+    one, other = curves(four_epochs), curves(tmp_path)
+    assert one.keys() == other.keys()
+    for tag in one.keys() - {"epoch_seconds", "pictures_per_second", "hp/fit_seconds"}:
+        assert one[tag] == other[tag]
+
+
+def test_max_steps_counts_those_before_the_resume(tmp_path: Path) -> None:
+    """However they were taken: seven in all, of three an epoch."""
+    settings = ["model=mlp", "split.val_size=0", "report=none"]
+    ended = []
+    for name, words in (("single", [ALONE]), ("bundled", [])):
+        folder = tmp_path / name
+        run(folder, *settings, "trainer.max_epochs=1", *words)
+        more = ["trainer.max_epochs=9", "+trainer.max_steps=7"]
+        run(folder, *settings, *more, f"ckpt={folder}/checkpoints/last.ckpt")
+        found = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+        assert found["global_step"] == 7
+        ended.append(weights(folder))
+    assert same(*ended)
+
+
+@pytest.mark.parametrize(
+    ("words", "batches"),
+    [
+        (["model=mlp"], 14),
+        (["model=cnn", "data.batch_size=1000"], 1),
+        (["model=mlp", "trainer.precision=bf16-mixed"], 1),
+        (["model=mlp", "trainer.devices=2"], 1),
+        (["model=mlp", "trainer.strategy=ddp"], 1),
+        (["model=mlp", "+trainer.gradient_clip_val=1"], 1),
+        (["model=mlp", "augment=hand"], 1),
+        (["experiment=best", "trainer.precision=32-true", "augment=none"], 1),
+    ],
+)
+def test_what_is_bundled(words: list[str], batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose([*TINY, *words])
+    assert bundle_size(config) == batches
+    monkeypatch.setenv("PL_TRAINER_LIMIT_TRAIN_BATCHES", "2")  # which Lightning heeds as well
+    assert bundle_size(config) == 1
+
+
+def test_networks_train_from_other_loaders(tmp_path: Path) -> None:
+    """In a Trainer of one's own, whose callbacks find the figures."""
+    image, label = torch.rand(40, 1, 30, 40), torch.arange(40) % 4
+    loader = DataLoader(TensorDataset(image, label), batch_size=10)  # batches are lists
+    stop = EarlyStopping("val/loss", patience=1, min_delta=1e9)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_epochs=9, callbacks=[stop], default_root_dir=tmp_path, **quiet)  # type: ignore[arg-type]
+    trainer.fit(hwr.MLP(list("abcd")), loader, loader)
+    assert trainer.current_epoch == 2
+    assert {"train/loss", "val/acc"} <= trainer.callback_metrics.keys()
+
+
+def test_a_bundle_is_cut_from_the_same_order() -> None:
+    image, label = torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1), torch.arange(11)
+    for seed in (None, 3):
+        single = Batches(image, label, 2, seed)
+        bundles = Bundles(Batches(image, label, 2, seed), 4)
+        for epoch in range(2):
+            single.set_epoch(epoch)
+            bundles.sampler.set_epoch(epoch)
+            found = list(bundles)
+            assert [len(bundle) for bundle in found] == [4, 2]
+            assert len(bundles) == 2
+            flat = [batch for bundle in found for batch in bundle]
+            for mine, theirs in zip(flat, single, strict=True):
+                assert all(torch.equal(*parts) for parts in zip(mine, theirs, strict=True))
+            if seed is not None:
+                assert bundles.batches.rows(3).tolist() == flat[3][1].tolist()
 
 
 def test_resume_leaves_no_figure_of_the_earlier_end(tmp_path: Path) -> None:

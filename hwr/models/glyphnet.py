@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from hwr.batches import Batch
 from hwr.models.base import CharacterClassifier
 from hwr.networks.glyphnet import GlyphNetwork
 
@@ -55,7 +56,7 @@ class GlyphNet(CharacterClassifier):
         self.save_hyperparameters(logger=False)
         self.lr, self.weight_decay, self.label_smoothing = lr, weight_decay, label_smoothing
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         """The mean cross-entropy of a batch, alone and together."""
         image, label, group = batch
         alone, seen = self.network.together(image, group)

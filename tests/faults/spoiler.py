@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from hwr.batches import listed
 from hwr.datamodule import CharacterData
 from hwr.recorder import Recorder
 
@@ -27,9 +28,10 @@ def spoil(step: int, kind: str, batch: Path) -> None:
     def before_transfer(module: CharacterData, data: Any, number: int) -> Any:
         nonlocal seen
         if module.trainer is not None and module.trainer.training:
-            seen += 1
-            if seen == step:
-                np.save(batch, data[0])
+            for one in listed(data):
+                seen += 1
+                if seen == step:
+                    np.save(batch, one[0])
         return true_batch(module, data, number)
 
     def before_backward(

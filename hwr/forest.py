@@ -81,12 +81,9 @@ def fitted(
     trees = RandomForestClassifier(
         config.n_estimators, random_state=config.seed, n_jobs=config.n_jobs
     )
-    with config_context(
-        assume_finite=True
-    ):  # checks less for each tree, all of which stay the same
+    with config_context(assume_finite=True):  # the same trees, fewer checks for each
         trees.fit(flat, label)
-    # In reading, threads would add up the trees in a random order.
-    trees.set_params(n_jobs=1)
+    trees.set_params(n_jobs=1)  # in reading, threads would add up the trees in a random order
     return trees
 
 

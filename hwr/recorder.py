@@ -126,7 +126,7 @@ class Recorder(Checkpoint):
         checkpoint |= {**self.card, "about": about}
         # Whoever resumes may take batches singly.
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        progress["current"] = dict.fromkeys(progress["current"], _steps(trainer))
+        progress["current"] = dict.fromkeys(progress["current"], _epoch_batches(trainer))
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -218,7 +218,7 @@ class Recorder(Checkpoint):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             found = [weight.grad for weight in weights if weight.grad is not None]
             if not self._steps:
-                self._norms = found[0].new_zeros(_steps(trainer), len(weights))
+                self._norms = found[0].new_zeros(_epoch_batches(trainer), len(weights))
             norms = torch._foreach_norm(found)
             torch.stack(norms, out=self._norms[self._steps, : len(norms)])
             self._steps += 1
@@ -240,11 +240,11 @@ class Recorder(Checkpoint):
         """Record the epoch.
 
         Raises:
-            RunError: Weights, or the loss in validation, are no numbers after its last step.
+            RunError: Weights, or a loss, are no numbers after its last step.
         """
         figures = trainer.callback_metrics
-        losses = {"train/loss": figures["train/loss"]}
-        losses["val/loss"] = figures.get("val/loss", torch.zeros(()))
+        valid = figures.get("val/loss", torch.zeros(()))
+        losses = {"train/loss": figures["train/loss"], "val/loss": valid}
         for name, value in [*pl_module.state_dict().items(), *losses.items()]:
             if not value.isfinite().all():
                 raise RunError(
@@ -298,7 +298,7 @@ def _batches(trainer: Trainer) -> Batches:
     return single
 
 
-def _steps(trainer: Trainer) -> int:
+def _epoch_batches(trainer: Trainer) -> int:
     """Batches of an epoch, bundled or not."""
     bundled = isinstance(trainer.train_dataloader, Bundles)
     return len(_batches(trainer)) if bundled else int(trainer.num_training_batches)
@@ -317,8 +317,9 @@ class ProgressBar(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
+        batches = _epoch_batches(trainer)
         done, total = (
-            epochs * _steps(trainer) for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
+            epochs * batches for epochs in (trainer.current_epoch, trainer.max_epochs or 0)
         )
         hidden = not trainer.is_global_zero
         self._bar = tqdm(total=total, initial=done, unit="batch", disable=hidden)

@@ -121,7 +121,7 @@ def build(config: ModelConfig, alphabet: Alphabet, data: DataConfig) -> Characte
 
 
 def bundle_size(config: TrainConfig) -> int:
-    """Batches for each of Lightning's training steps, which cost as much as some of the MLP's.
+    """Batches for each of Lightning's steps, whose own work takes as long as a step of the MLP.
 
     One, where Lightning, or what is drawn at random, must come between the batches.
     """

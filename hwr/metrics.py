@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import Metric, MetricCollection
@@ -16,7 +16,6 @@ from torchmetrics.classification import (
     MulticlassAUROC,
     MulticlassAveragePrecision,
     MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
 )
 
 from hwr.alphabet import Alphabet
@@ -169,5 +168,5 @@ def bootstrap(
 
 def confusion(log_probability: Tensor, label: Tensor) -> NDArray[np.int64]:
     """Pictures of each true class (row) read as each class (column), shape (C, C)."""
-    counts = MulticlassConfusionMatrix(log_probability.shape[1])(log_probability, label)
-    return np.asarray(counts)
+    guess, classes = log_probability.argmax(1), range(log_probability.shape[1])
+    return np.asarray(confusion_matrix(label, guess, labels=classes))

@@ -335,7 +335,8 @@ def _finish(
     test = scores["test"]
     looked = _looked_into(model, data)
     done = Finished(config, folder, characters, parts, figures, test, recorder.history, *looked)
-    report.write(recorder.writer, done)
+    with memory.given_back():
+        report.write(recorder.writer, done)
     if config.report.graph:
         image, _ = next(iter(data.test_dataloader()))
         with unstopped():  # torch's tracer makes its own error of whatever is raised in it

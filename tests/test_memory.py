@@ -28,3 +28,29 @@ def test_freed_blocks_are_used_again() -> None:
     before, after = map(int, done.stdout.split())
     assert before > 20 * 8 * 1000  # of 4,096 pages each
     assert after < 100
+
+
+GIVE_BACK = (
+    SHOW
+    + """
+from pathlib import Path
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+kept = resident()
+with memory.given_back():
+    within = resident()
+faults()
+print(kept - within, faults())
+"""
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
+def test_what_was_kept_is_given_back_for_a_while() -> None:
+    call = [sys.executable, "-c", GIVE_BACK]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    given, after = map(float, done.stdout.splitlines()[-1].split())
+    assert given > 100  # megabytes, of 8 blocks of 16 MiB
+    assert after < 100

@@ -32,6 +32,13 @@ def open_picture(source: Any, held: ExitStack | None = None) -> Image.Image:
         return _open(source, held or until_here)
 
 
+def is_done(source: Any, size: tuple[int, int]) -> bool:
+    """Whether a picture is a grey array of this size, 0 black to 255 white, that needs no more."""
+    if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.shape != size:
+        return False
+    return bool(source.max() > 1)  # else it is a mask
+
+
 def _open(source: Any, held: ExitStack) -> Image.Image:
     if isinstance(source, Image.Image):
         return _grey(source, "it", held)

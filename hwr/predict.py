@@ -15,7 +15,7 @@ from hwr import images, paper
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.frame import Frame, fit
-from hwr.pictures import each, open_picture
+from hwr.pictures import each, is_done, open_picture
 
 BATCH = 256
 AHEAD = 8
@@ -90,6 +90,8 @@ class Recognizer:
         Raises:
             DataError: It is no picture, or a broken one.
         """
+        if frame == "as_is" and self.preprocessing == "notebook" and is_done(picture, self.size):
+            return np.array(picture)
         with ExitStack() as held:
             grey = open_picture(picture, held)
             if frame == "auto":
@@ -152,9 +154,10 @@ class Recognizer:
 
     def predictions(self, scores: NDArray[np.float32], top: int = 3) -> Iterator[Prediction]:
         """What probabilities (N, C) say."""
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-        for row, best in zip(scores, order, strict=True):
-            named = tuple((self.alphabet.names[k], float(row[k])) for k in best)
+        order, names = np.argsort(-scores, axis=1, kind="stable")[:, :top], self.alphabet.names
+        best = np.take_along_axis(scores, order, axis=1)
+        for classes, shares in zip(order.tolist(), best.tolist(), strict=True):
+            named = tuple(zip([names[k] for k in classes], shares, strict=True))
             yield Prediction(*named[0], named)
 
     def scores(self, arrays: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -211,11 +214,11 @@ class Recognizer:
         with ThreadPoolExecutor() as pool:
             for picture in chain(first, rest):
                 if isinstance(picture, np.ndarray) and picture.size <= SMALL:
-                    done: Future[NDArray[np.uint8] | DataError] = Future()
-                    done.set_result(one(picture))
-                    waiting.append(done)
-                else:
-                    waiting.append(pool.submit(one, picture))
+                    while waiting:
+                        yield waiting.popleft().result()
+                    yield one(picture)
+                    continue
+                waiting.append(pool.submit(one, picture))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:

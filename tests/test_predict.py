@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -198,6 +199,26 @@ def test_a_users_own_picture_is_left_alone(run: Path, pictures: list[Image.Image
     recognizer = hwr.load(run)
     assert recognizer.read(picture) == recognizer.read(pictures[0])
     assert (picture.size, picture.getexif().get(0x0112)) == before
+
+
+def test_an_array_of_the_right_size_is_taken_as_it_is(run: Path) -> None:
+    recognizer = hwr.load(run)
+    random = np.random.default_rng(0)
+    for least, most in ((0, 256), (0, 3), (200, 256), (0, 1), (0, 2)):
+        array = random.integers(least, most, recognizer.size, np.uint8)
+        found = recognizer.prepare(array, "as_is")
+        grey = Image.fromarray(array * (255 if most <= 2 else 1))  # zeros and ones are a mask
+        np.testing.assert_array_equal(found, images.notebook(grey, *recognizer.size))
+        assert not np.shares_memory(found, array)
+
+
+def test_pictures_of_all_kinds_keep_their_order(run: Path, pictures: list[Image.Image]) -> None:
+    recognizer = hwr.load(run)
+    small = [recognizer.prepare(picture) for picture in pictures]
+    mixed: list[Any] = [*pictures[:2], small[2], pictures[3], *small[4:6], *pictures[6:9], small[9]]
+    found = list(recognizer.prepared(mixed, "as_is"))
+    for array, picture in zip(found, mixed, strict=True):
+        np.testing.assert_array_equal(array, recognizer.prepare(picture, "as_is"))
 
 
 def test_batches_of_arrays(run: Path, pictures: list[Image.Image]) -> None:

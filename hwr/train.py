@@ -302,6 +302,8 @@ def _finish(
 ) -> dict[str, Any]:
     """Test the network of the reported epoch and write what came out, in one process."""
     fit_seconds = recorder.fit_seconds
+    model.zero_grad()
+    memory.trim()  # what the steps have kept
     if config.monitor is not None:
         model.load_state_dict(checkpoint.read(recorder.best)["state_dict"])
     characters, parts = data.characters, data.parts

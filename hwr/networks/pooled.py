@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from hwr.stopping import unstopped
+
 Sums = Callable[[Sequence[int], Sequence[Tensor]], None]
 
 
@@ -23,7 +25,8 @@ def pooled(maps: Tensor, stage: nn.Sequential) -> Tensor:
     """What a stage makes of maps: ReLU, padding where there is any, convolution, max-pooling.
 
     In training on a CPU the backward pass leaves out the zeros, where numba is installed and torch
-    works with GNU's OpenMP, as on Linux. Its sums are torch's, in another order.
+    works with GNU's OpenMP, as on Linux. Its sums are torch's, in another order. The layers aren't
+    called one by one then, nor are their hooks.
 
     Args:
         maps: Shape (N, C, H, W).
@@ -81,6 +84,7 @@ class _Pooled(torch.autograd.Function):
 
 
 @cache
+@unstopped()  # numba would make an error of a stop
 def _compiled() -> Sums | None:
     """What sums both gradients, compiled for this processor in a second; None where it can't be.
 

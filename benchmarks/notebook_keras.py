@@ -79,9 +79,12 @@ def main() -> None:
     if read:
         many = np.random.default_rng(0).random((read, 30, 40, 1), "float32")
         built.predict(many)
-        started = time.perf_counter()
-        built.predict(many)
-        seconds["read"] = time.perf_counter() - started
+        calls = []
+        for _ in range(3):
+            started = time.perf_counter()
+            built.predict(many)
+            calls.append(time.perf_counter() - started)
+        seconds["read"] = sorted(calls)[1]
     seconds["after"] = time.perf_counter() - done  # no part of the notebook
     print(json.dumps({**seconds, "accuracy": accuracy, "versions": f"Keras {keras.__version__}"}))
 

@@ -216,7 +216,10 @@ def forest(root: str) -> dict[str, tuple[float, float]]:
 
 
 def read(run: str, count: int) -> dict[str, float]:
-    """Read random arrays with a run's network, and with its ONNX file."""
+    """Read random arrays with a run's network, and with its ONNX file; Keras does it as often.
+
+    Of one call alone, a fifth may be Python's garbage collection, which walks all of torch.
+    """
     import hwr
     from hwr import export
 
@@ -226,8 +229,12 @@ def read(run: str, count: int) -> dict[str, float]:
     found = {}
     for name, path in (("torch", Path(run)), ("onnx", file)):
         recognizer = hwr.load(path)
-        recognizer.predict(arrays, frame="as_is")
-        found[name] = seconds(lambda one=recognizer: one.predict(arrays, frame="as_is"))
+
+        def work(recognizer: hwr.Recognizer = recognizer) -> None:
+            recognizer.predict(arrays, frame="as_is")
+
+        work()
+        found[name] = statistics.median(seconds(work) for _ in range(3))
     return found
 
 

@@ -40,7 +40,11 @@ ROWS = {
     "mlp fit": ("notebook MLP, 200 epochs", "Keras", "0.32"),
     "cnn plain": ("notebook CNN", "plain PyTorch loop, channels-last", "1.10"),
     "mlp plain": ("notebook MLP", "plain PyTorch loop, fused Adam", "2.0"),
-    "cnn peak": ("notebook CNN, forward and backward", "matrix product at the same FLOPs", "1.6"),
+    "cnn peak": (
+        "notebook CNN, forward and backward",
+        "matrix product at the FLOPs of torch's layers",
+        "1.6",
+    ),
     "prepare cold": ("preparing the pictures, cold", "the notebook's loop", "0.6"),
     "prepare warm": ("the same, warm", "", "0.5 s"),
     "forest": ("forest, fit and predict", "the notebook's call", "0.6"),
@@ -77,7 +81,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def plain(model: str, root: str, epochs: int, side: str) -> dict[str, float]:
-    """Fit by hwr-train, or by the least loop that one would write by hand."""
+    """Fit by hwr-train, or by the least loop that one would write by hand; numba has compiled."""
     import torch
     from torch.nn import functional
 

@@ -91,7 +91,7 @@ class Recognizer:
             DataError: It is no picture, or a broken one.
         """
         if frame == "as_is" and self.preprocessing == "notebook" and is_done(picture, self.size):
-            return np.array(picture)
+            return np.array(picture, order="C")
         with ExitStack() as held:
             grey = open_picture(picture, held)
             if frame == "auto":
@@ -213,9 +213,7 @@ class Recognizer:
         waiting: deque[Future[NDArray[np.uint8] | DataError]] = deque()
         with ThreadPoolExecutor() as pool:
             for picture in chain(first, rest):
-                if isinstance(picture, np.ndarray) and picture.size <= SMALL:
-                    while waiting:
-                        yield waiting.popleft().result()
+                if isinstance(picture, np.ndarray) and picture.size <= SMALL and not waiting:
                     yield one(picture)
                     continue
                 waiting.append(pool.submit(one, picture))

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from hwr.networks import pooled
 from hwr.networks.cnn import CNNNetwork
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torch's own pass is taken there")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere torch's own pass is taken"
+)
 
 Gradients = tuple[Tensor, ...]
 
@@ -27,8 +29,9 @@ def gradients(maps: Tensor, layers: nn.Sequential, ours: bool) -> tuple[Tensor, 
     """What comes out, and the gradients of maps, weights and biases of a lopsided loss."""
     maps = maps.clone(memory_format=torch.preserve_format).requires_grad_()
     found = pooled.pooled(maps, layers) if ours else layers(maps)
-    weighed = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
-    weighed *= found > found.median()  # half of them are zero, as behind a ReLU
+    seeded = torch.Generator().manual_seed(1)
+    weighed = torch.randn(found.shape, generator=seeded, dtype=torch.float32)
+    weighed *= found >= found.median()  # half of them are zero, as behind a ReLU
     return found, torch.autograd.grad((found * weighed).sum(), [maps, *layers.parameters()])
 
 
@@ -61,6 +64,7 @@ def test_gradients_are_torchs(
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     for mine, other in zip(ours, theirs, strict=True):
         near = 1e-6 * other.norm().item()
+        assert near or not len(maps)
         torch.testing.assert_close(mine.double(), other, rtol=0, atol=near)
 
 
@@ -91,6 +95,55 @@ def test_a_gradient_that_is_no_number_stays_to_be_found() -> None:
     assert not weight[:2].isnan().any()
     assert to_maps[1].isnan().any()
     assert not to_maps[0].isnan().any()
+
+
+def test_a_value_that_is_no_number_stays_to_be_found() -> None:
+    layers = stage(2, 3, (3, 3), 2, None)
+    maps = torch.rand(1, 2, 8, 8)
+    maps[0, 1, 4, 4] = float("nan")
+    maps.requires_grad_()
+    found = pooled.pooled(maps, layers)
+    assert found.isnan().any()
+    (to_maps,) = torch.autograd.grad(found.sum(), [maps])
+    (expected,) = torch.autograd.grad(layers(maps).sum(), [maps])
+    torch.testing.assert_close(to_maps, expected, equal_nan=True)
+
+
+def test_other_defaults_change_nothing() -> None:
+    layers = stage(8, 9, (3, 4), (3, 4), (1, 2, 1, 1))
+    maps = torch.randn(3, 8, 12, 16)
+    expected = gradients(maps, layers, False)[1]
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = gradients(maps, layers, True)[1]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_the_network_are_those_of_its_layers() -> None:
+    torch.manual_seed(0)
+    network = CNNNetwork(62, (30, 40), 0.0, 0.0)
+    image, label = torch.rand(8, 1, 30, 40), torch.arange(8)
+    for weights in network.blocks[1].parameters():
+        weights.requires_grad_(False)
+    trained = [weights for weights in network.parameters() if weights.requires_grad]
+    ours = torch.autograd.grad(nn.functional.cross_entropy(network(image), label), trained)
+    network, image = network.double(), image.double()  # which torch's own pass takes
+    plain = network.head(network.dense(network.blocks(image)))
+    theirs = torch.autograd.grad(nn.functional.cross_entropy(plain, label), trained)
+    for mine, other in zip(ours, theirs, strict=True):
+        near = 1e-5 * other.norm().item()
+        torch.testing.assert_close(mine.double(), other, rtol=0, atol=near)
+
+
+def test_half_precision_is_torchs() -> None:
+    network = CNNNetwork(62, (30, 40), 0.25, 0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(torch.rand(4, 1, 30, 40))
+    assert "_PooledBackward" not in node_names(found)
 
 
 def test_the_network_trains_with_it_and_reads_without() -> None:

@@ -201,8 +201,14 @@ def test_a_users_own_picture_is_left_alone(run: Path, pictures: list[Image.Image
     assert (picture.size, picture.getexif().get(0x0112)) == before
 
 
-def test_an_array_of_the_right_size_is_taken_as_it_is(run: Path) -> None:
+def test_an_array_of_the_right_size_is_taken_as_it_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recognizer = hwr.load(run)
+    full = np.full(recognizer.size[::-1], 9, np.uint8).T
+    with monkeypatch.context() as patch:
+        patch.delattr("hwr.predict.open_picture")
+        assert recognizer.prepare(full, "as_is").flags.c_contiguous
     random = np.random.default_rng(0)
     for least, most in ((0, 256), (0, 3), (200, 256), (0, 1), (0, 2)):
         array = random.integers(least, most, recognizer.size, np.uint8)

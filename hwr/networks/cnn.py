@@ -53,7 +53,7 @@ class CNNNetwork(Network):
 
     def features(self, image: Tensor) -> Tensor:
         """What the dense units say, shape (N, 512 times width), of images (N, 1, H, W)."""
-        # All blocks in turn, but for `pooled`, which trains two stages of them faster.
+        # The blocks in order; two stages of them go through `pooled`, which trains them faster.
         maps = self.blocks[:2](image.contiguous(memory_format=torch.channels_last))
         maps = self.blocks[6:9](pooled(maps, self.blocks[2:6]))
         maps = self.blocks[12:](pooled(maps, self.blocks[9:12]))

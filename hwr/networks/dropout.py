@@ -8,7 +8,7 @@ class Dropout(nn.Dropout):
     """`nn.Dropout`, which on a CPU takes four decisions from each random number of 64 bits.
 
     torch draws a number for each, which takes as long as a third of the CNN's backward pass. The
-    probability is rounded to 1/65,536, and what is kept is scaled accordingly.
+    probability is rounded to a multiple of 1/65,536, and what is kept is scaled accordingly.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from hwr.stopping import unstopped
 
-Sums = Callable[[Sequence[int], Sequence[Tensor]], None]
+Sums = Callable[[int, Sequence[int], Sequence[Tensor]], None]
 
 
 def pooled(maps: Tensor, stage: nn.Sequential) -> Tensor:
@@ -30,14 +30,16 @@ def pooled(maps: Tensor, stage: nn.Sequential) -> Tensor:
 
     Args:
         maps: Shape (N, C, H, W).
-        stage: Its convolution has a stride of one and does not pad; its pooling does not overlap.
+        stage: Its convolution has a bias, one group, and a stride and dilation of one; it does not
+            pad. Its pooling does neither pad nor overlap. Its padding adds zeros.
 
     Returns:
         One value for each cell, shape (N, O, H', W').
     """
     *padding, convolution, pool = list(stage)[1:]
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
-    ours = maps.device.type == "cpu" and maps.dtype == torch.float32 and not traced
+    plain = maps.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    ours = maps.device.type == "cpu" and plain and not traced
     if not (ours and pool.training and maps.requires_grad) or (sums := _compiled()) is None:
         found: Tensor = stage(maps)
         return found
@@ -74,12 +76,16 @@ class _Pooled(torch.autograd.Function):
             tensor.contiguous(memory_format=torch.channels_last)
             for tensor in (*ctx.saved_tensors, gradient)
         )
-        of_maps = torch.empty(ctx.shape, memory_format=torch.channels_last)
+        of_maps = torch.empty(
+            ctx.shape, dtype=padded.dtype, device="cpu", memory_format=torch.channels_last
+        )
         of_weight = torch.empty_like(weight)
+        threads = torch.get_num_threads()
+        scratch = padded.new_empty(threads, padded[:1].numel())
         left, _, top, _ = ctx.sides
         cells = gradient.shape[2] * gradient.shape[3]
         sizes = (*padded.shape, *weight.shape[2:], *ctx.shape[2:], top, left, len(weight), cells)
-        ctx.sums(sizes, (padded, weight, gradient, place, of_maps, of_weight))
+        ctx.sums(threads, sizes, (padded, weight, gradient, place, of_maps, of_weight, scratch))
         return of_maps, of_weight, gradient.sum((0, 2, 3)), None, None, None
 
 
@@ -94,7 +100,7 @@ def _compiled() -> Sums | None:
         from numba import carray, cfunc, types
 
         team = ctypes.CDLL(None).GOMP_parallel
-    except (ImportError, AttributeError, TypeError):
+    except (ImportError, AttributeError, TypeError, OSError):
         return None
     team.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     thread = types.ExternalFunction("omp_get_thread_num", types.int32())
@@ -115,7 +121,7 @@ def _compiled() -> Sums | None:
         of_maps = carray(data[5], (count, high, wide * channels), np.float32)
         of_weight = carray(data[6], (outs, rows, length), np.float32)
         me, all = np.int64(thread()), np.int64(threads())
-        whole = np.empty((height, line), np.float32)
+        whole = carray(data[7], (all, height, line), np.float32)[me]
         for one in range(count * me // all, count * (me + 1) // all):  # my share of the pictures
             for row in range(height):
                 into = whole[row]
@@ -136,7 +142,7 @@ def _compiled() -> Sums | None:
                 into, inner = of_maps[one, row], whole[top + row, left * channels :]
                 seen = padded[one, top + row, left * channels :]
                 for k in range(len(into)):
-                    into[k] = inner[k] if seen[k] > 0 else np.float32(0)
+                    into[k] = np.float32(0) if seen[k] <= 0 else inner[k]
         mine = range(outs * me // all, outs * (me + 1) // all)  # and of the output channels
         for out in mine:
             for row in range(rows):
@@ -159,11 +165,11 @@ def _compiled() -> Sums | None:
     signature = types.void(types.CPointer(types.voidptr))
     compiled = cfunc(signature, fastmath={"contract", "reassoc"})(work)
 
-    def sums(sizes: Sequence[int], tensors: Sequence[Tensor]) -> None:
+    def sums(most: int, sizes: Sequence[int], tensors: Sequence[Tensor]) -> None:
         numbers = (ctypes.c_int64 * len(sizes))(*sizes)
         data = (ctypes.c_void_p * (1 + len(tensors)))(
             ctypes.addressof(numbers), *(tensor.data_ptr() for tensor in tensors)
         )
-        team(compiled.address, ctypes.addressof(data), 0, 0)
+        team(compiled.address, ctypes.addressof(data), most, 0)
 
     return sums

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hwr.networks import pooled
-from hwr.networks.cnn import CNNNetwork
+from hwr.networks.cnn import FEW, CNNNetwork
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere torch's own pass is taken"
@@ -153,6 +153,17 @@ def test_the_network_trains_with_it_and_reads_without() -> None:
     assert trained.count("_PooledBackward") == 2
     assert "MaxPool2DWithIndicesBackward0" not in trained
     assert "_PooledBackward" not in node_names(network.eval()(image))
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW, 2 * FEW + 3])
+def test_few_pictures_at_a_time_are_read_as_all_at_once(count: int) -> None:
+    torch.manual_seed(0)
+    network = CNNNetwork(62, (30, 40), 0.25, 0.5).eval()
+    image = torch.rand(count, 1, 30, 40)
+    with torch.inference_mode():
+        found, whole = network(image), network.head(network.dense(network.blocks(image)))
+    assert found.shape == (count, 62)
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_without_numba_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,14 +37,19 @@ def pooled(maps: Tensor, stage: nn.Sequential) -> Tensor:
         One value for each cell, shape (N, O, H', W').
     """
     *padding, convolution, pool = list(stage)[1:]
-    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
     plain = maps.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    ours = maps.device.type == "cpu" and plain and not traced
+    ours = maps.device.type == "cpu" and plain and not traced()
     if not (ours and pool.training and maps.requires_grad) or (sums := _compiled()) is None:
         found: Tensor = stage(maps)
         return found
     sides = padding[0].padding if padding else (0, 0, 0, 0)
     found = _Pooled.apply(maps, convolution.weight, convolution.bias, sides, pool.kernel_size, sums)
+    return found
+
+
+def traced() -> bool:
+    """Whether torch only looks at what is called, to compile or export it."""
+    found: bool = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
     return found
 
 

@@ -10,7 +10,7 @@ from hwr.networks.dropout import Dropout
 from hwr.networks.pooled import pooled, traced
 
 FEW = 16
-"""Pictures whose maps a processor's cache holds; the dense layer is faster with more."""
+"""Pictures, at most, whose maps a processor's cache holds; the dense layer is faster with more."""
 
 
 class CNNNetwork(Network):
@@ -59,7 +59,9 @@ class CNNNetwork(Network):
         if self.training or image.device.type != "cpu" or traced():
             maps = self._maps(image)
         else:
-            maps = torch.cat([self._maps(part) for part in torch.split(image, FEW)])
+            # Parts of one size, or nearly: a lone picture's sums would go in another order.
+            parts = torch.tensor_split(image, max(1, -(-len(image) // FEW)))
+            maps = torch.cat([self._maps(part) for part in parts])
         found: Tensor = self.dense(maps)
         return found
 

@@ -2,18 +2,18 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 from hwr.stopping import stoppable, unstopped
 
 
 def _command(program: str, module: str, name: str = "main") -> Callable[[], None]:
-    @stoppable(program)
-    def command() -> None:
+    def work() -> None:
         with unstopped():  # compiled modules make other errors of a stop
             home = importlib.import_module(module)
         getattr(home, name)()
 
-    return command
+    return partial(stoppable, program, work)
 
 
 train = _command("hwr-train", "hwr.cli", "train")

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -16,31 +16,33 @@ class Terminated(KeyboardInterrupt):
     """Somebody, or a batch system, has asked the process to end (SIGTERM)."""
 
 
-@contextmanager
-def stoppable(program: str) -> Iterator[None]:
-    """End a command that is stopped with one sentence and exit code 130, after SIGTERM with 143.
+def stoppable(program: str, work: Callable[[], None]) -> None:
+    """Run a command that ends with one sentence and exit code 130 if stopped, after SIGTERM 143.
 
-    However it ends, it does so at once: see `_leave`.
+    However it ends, it does so at once: see `_leave`. A stop may come between any two steps of
+    Python's, so all that can be stopped is done within the one `try`.
 
     Args:
         program: Its name; the exception may say how to go on.
+        work: What it does.
     """
     code: list[int] = []
     alone = Path(getattr(sys.modules["__main__"], "__file__", None) or "").name == program
-    if alone:
-        atexit.register(_leave, code)  # before torch is imported, so behind all that it registers
+    before = signal.getsignal(signal.SIGTERM)
 
     def terminate(_: int, __: FrameType | None) -> None:
         if not code:  # it has not ended yet
             raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminate)
-    if sys.stderr is None:  # closed, as some services start their processes
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  to the end of the process
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what an encoding lacks ends no run
     try:
-        yield
+        signal.signal(signal.SIGTERM, terminate)
+        if alone:
+            atexit.register(_leave, code)  # before torch is imported, so behind all it registers
+        if sys.stderr is None:  # closed, as some services start their processes
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  to the end of the process
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # what an encoding lacks ends no run
+        work()
         code.append(0)
     except KeyboardInterrupt as stop:
         print(f"{program}: {str(stop) or 'stopped; no file is left half written'}", file=sys.stderr)

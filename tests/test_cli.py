@@ -1,17 +1,22 @@
 """The commands as a user types them: one sentence, the exit code, nothing left behind."""
 
+import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 import yaml
 from english import draw
 
-from hwr.stopping import unstopped
+from hwr import stopping
+from hwr.stopping import stoppable, unstopped
 
 TRAIN, FOREST = (Path(sys.executable).with_name(f"hwr-{name}") for name in ("train", "forest"))
 
@@ -155,6 +160,43 @@ def test_a_stop_waits_where_it_would_become_an_error(request: pytest.FixtureRequ
         work()
     assert done
     assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_a_stop_between_any_two_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever line of `stoppable`, or of what it calls, SIGTERM meets, no traceback is seen."""
+    early: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: early.append(number))
+    ours, left = {stopping.__file__, signal.__file__}, 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in ours:
+            return None
+        left -= 1
+        if left == 0:
+            sys.settrace(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return trace
+
+    codes = []
+    try:
+        for number in itertools.count(1):
+            left, code = number, 0
+            try:
+                sys.settrace(trace)
+                stoppable("hwr-x", lambda: None)
+            except SystemExit as end:
+                code = int(str(end.code))
+            finally:
+                sys.settrace(None)
+            if left > 0:  # it has ended before
+                break
+            codes.append(code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(codes) == {0, 143}
+    assert len(early) < len(codes) - codes.count(143)  # the others ended by themselves
+    assert capsys.readouterr().err.count("hwr-x: stopped") == codes.count(143)
 
 
 def test_odd_streams(tmp_path: Path) -> None:

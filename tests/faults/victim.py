@@ -235,7 +235,7 @@ def _be(
             code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt as stop:  # a command lets none through, but it may have ended
         names = [frame.name for frame in traceback.extract_tb(stop.__traceback__)]
-        code = 0 if "stoppable" in names or names[-1] in ("_be", "inner", "__exit__") else 1
+        code = 0 if "stoppable" in names or names[-1] == "_be" else 1
     except BaseException:
         traceback.print_exc()
     finally:

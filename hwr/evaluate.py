@@ -14,7 +14,7 @@ from torch.nn import functional
 from hwr import checkpoint, data, images, metrics, run, together
 from hwr.errors import DataError, printable
 from hwr.files import expanded, whole
-from hwr.loading import AT_ONCE, load
+from hwr.loading import load, parts
 from hwr.networks.base import Network
 from hwr.networks.glyphnet import GlyphNetwork
 from hwr.schema import EvaluateConfig
@@ -104,7 +104,7 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
 @torch.inference_mode()
 def _alone(model: Network, image: Tensor) -> Tensor:
     """Logits (N, C) of many images (N, 1, H, W), each read alone."""
-    return torch.cat([model(part) for part in torch.split(image, AT_ONCE)])
+    return torch.cat([model(part) for part in parts(image)])
 
 
 def _in_context(model: Network, characters: data.Characters) -> tuple[GlyphNetwork, Indices]:

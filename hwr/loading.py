@@ -6,6 +6,7 @@ import json
 import math
 import os
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,8 +34,10 @@ FILES = (
     "model.onnx",
 )
 """What is loaded from a run folder, the first that is there."""
-AT_ONCE = 64
-"""Pictures that a network looks at together: of more, the maps would not stay in the cache."""
+PIXELS = 2**18
+"""What a network is given at a time, in pixels."""
+FEW = 16
+"""Pictures that onnxruntime is given at a time: of more, the maps would not stay in the cache."""
 MOST_BYTES, MOST_SECONDS = 4 * 2**30, 60
 """What an ONNX file may take for so many pictures: it can hold any program."""
 
@@ -122,6 +125,11 @@ def _file_of(folder: Path) -> Path | None:
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
+def parts(image: Any) -> Any:
+    """Images (N, C, H, W), in tensors that a network can be given at a time."""
+    return image.split(max(1, PIXELS // image[0].numel())) if len(image) else (image,)
+
+
 def _from_checkpoint(path: Path, device: str) -> Recognizer:
     import torch
 
@@ -138,8 +146,8 @@ def _from_checkpoint(path: Path, device: str) -> Recognizer:
 
     def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            parts = torch.from_numpy(image).to(device).split(AT_ONCE)  # type: ignore[no-untyped-call]
-            found = torch.cat([model(part).softmax(1) for part in parts])
+            seen = torch.from_numpy(image).to(device)
+            found = torch.cat([model(part).softmax(1) for part in parts(seen)])
         return np.asarray(found.cpu())
 
     def together(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,23 +202,27 @@ def _from_onnx(path: Path) -> Recognizer:
     except Exception as error:  # onnxruntime has kinds of its own, without a common one
         raise RunError(f"{path} is no ONNX file of hwr-export") from error
 
-    def one(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
         run = onnxruntime.RunOptions()
-        clock = threading.Timer(MOST_SECONDS, setattr, (run, "terminate", True))
-        clock.daemon = True
-        clock.start()
+        over, started, found = threading.Event(), time.monotonic(), []
+
+        def watch() -> None:  # one thread for all batches: of its own, each would cost a tenth more
+            while not over.wait(max(0.0, started + MOST_SECONDS - time.monotonic())):
+                if time.monotonic() >= started + MOST_SECONDS:
+                    run.terminate = True
+                    return
+
+        threading.Thread(target=watch, daemon=True).start()
         try:
-            (found,) = session.run(None, {"image": image}, run)
+            for part in np.array_split(image, max(1, -(-len(image) // FEW))):
+                started = time.monotonic()
+                found += session.run(None, {"image": part}, run)
         except Exception as error:
             why = str(error).splitlines()[0]
-            raise RunError(f"{path} can't read {len(image)} pictures: {why}") from error
+            raise RunError(f"{path} can't read {len(part)} pictures: {why}") from error
         finally:
-            clock.cancel()
-        return np.asarray(found)
-
-    def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        parts = range(0, max(1, len(image)), AT_ONCE)
-        return np.concatenate([one(image[start : start + AT_ONCE]) for start in parts])
+            over.set()
+        return np.concatenate(found)
 
     return _recognizer(path, card, session, scores)
 

@@ -39,6 +39,13 @@ def is_done(source: Any, size: tuple[int, int]) -> bool:
     return bool(source.max() > 1)  # else it is a mask
 
 
+def are_done(source: Any, size: tuple[int, int]) -> bool:
+    """Whether many pictures are one array (N, H, W) of such ones."""
+    if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim != 3:
+        return False
+    return source.shape[1:] == size and bool((source.max((1, 2)) > 1).all())
+
+
 def _open(source: Any, held: ExitStack) -> Image.Image:
     if isinstance(source, Image.Image):
         return _grey(source, "it", held)

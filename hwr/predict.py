@@ -15,9 +15,11 @@ from hwr import images, paper
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.frame import Frame, fit
-from hwr.pictures import each, is_done, open_picture
+from hwr.pictures import are_done, each, is_done, open_picture
 
 BATCH = 256
+MANY = 1024
+"""Pictures that are read at a time where nobody waits for the first of them."""
 AHEAD = 8
 """Pictures that are prepared while others are waited for."""
 SMALL = 10_000
@@ -25,7 +27,7 @@ SMALL = 10_000
 Placing = Literal["auto", "as_is"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What a picture was read as.
 
@@ -226,8 +228,12 @@ class Recognizer:
         self, pictures: Any, frame: Placing, writer: Any = None
     ) -> Iterator[NDArray[np.float32]]:
         arrays = self._arrays(pictures, frame)
-        if writer is None:
-            while batch := list(islice(arrays, BATCH)):
+        done = frame == "as_is" and self.preprocessing == "notebook"
+        if writer is None and done and are_done(pictures, self.size):
+            for start in range(0, len(pictures), MANY):
+                yield self.scores(pictures[start : start + MANY])
+        elif writer is None:
+            while batch := list(islice(arrays, MANY)):
                 yield self.scores(np.stack(batch))
         elif every := list(arrays):
             yield self.scores_together(np.stack(every), groups_of(writer, len(every)))

@@ -121,6 +121,20 @@ def test_as_is_gives_the_runs_own_predictions(run: Path) -> None:
     same_predictions(rows, recognizer.predict(drawn, frame="as_is"))
 
 
+def test_one_array_of_many_reads_as_its_pictures(run: Path, tmp_path: Path) -> None:
+    recognizer = hwr.load(run)
+    export.export(run, tmp_path / "m.onnx")
+    _, drawn = drawn_as(run, 8)
+    arrays = np.stack([recognizer.prepare(one, "as_is") for one in drawn])
+    masks = arrays.copy()
+    masks[1] = masks[1] > 127
+    for many in (arrays, masks, arrays[:0]):
+        for reader in (recognizer, hwr.load(tmp_path / "m.onnx")):
+            found = reader.probabilities(many, frame="as_is")
+            assert found.shape == (len(many), 62)
+            np.testing.assert_array_equal(found, reader.probabilities(list(many), frame="as_is"))
+
+
 def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
     plain = [found.character for found in recognizer.predict(pictures)]

@@ -1,6 +1,11 @@
 """What all networks are: features, and a last layer that tells the classes apart by them."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
+
+from hwr.networks.pooled import traced
 
 
 class Network(nn.Module):
@@ -20,6 +25,17 @@ class Network(nn.Module):
         """Logits (N, C) of images (N, 1, H, W)."""
         logits: Tensor = self.head(self.features(image))
         return logits
+
+    def _in_parts(self, work: Callable[[Tensor], Tensor], maps: Tensor, most: int) -> Tensor:
+        """What some layers make of maps (N, C, H, W); in reading on a CPU, of so many at a time.
+
+        Of more, the layers' maps would not stay in the processor's cache from one to the next.
+        """
+        if self.training or maps.device.type != "cpu" or traced():
+            return work(maps)
+        # Parts of one size, or nearly: a lone picture's sums would go in another order.
+        parts = torch.tensor_split(maps, max(1, -(-len(maps) // most)))
+        return torch.cat([work(part) for part in parts])
 
 
 def keras_initialise(module: nn.Module) -> None:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from hwr.networks.base import Network, keras_initialise
 from hwr.networks.dropout import Dropout
-from hwr.networks.pooled import pooled, traced
+from hwr.networks.pooled import pooled
 
 FEW = 16
-"""Pictures, at most, whose maps a processor's cache holds; the dense layer is faster with more."""
+"""Pictures whose maps a processor's cache holds; the dense layer is faster with more."""
 
 
 class CNNNetwork(Network):
@@ -56,13 +56,7 @@ class CNNNetwork(Network):
 
     def features(self, image: Tensor) -> Tensor:
         """What the dense units say, shape (N, 512 times width), of images (N, 1, H, W)."""
-        if self.training or image.device.type != "cpu" or traced():
-            maps = self._maps(image)
-        else:
-            # Parts of one size, or nearly: a lone picture's sums would go in another order.
-            parts = torch.tensor_split(image, max(1, -(-len(image) // FEW)))
-            maps = torch.cat([self._maps(part) for part in parts])
-        found: Tensor = self.dense(maps)
+        found: Tensor = self.dense(self._in_parts(self._maps, image, FEW))
         return found
 
     def _maps(self, image: Tensor) -> Tensor:

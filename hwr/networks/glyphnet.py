@@ -13,6 +13,8 @@ from hwr.networks.warp import affine, taken
 CHANNELS = (32, 64, 128, 256)
 FEATURES = 256
 GEOMETRY = 5
+FEW = 64
+"""Views whose maps a processor's cache holds."""
 VIEWS = ((4, 0.03, 0.05), (-4, 0.03, -0.05), (4, -0.03, -0.05), (-4, -0.03, 0.05))
 """Angle in degrees, logarithm of the scale, and slant under which a picture is looked at again."""
 PALE = 25 / 255
@@ -72,7 +74,8 @@ class GlyphNetwork(Network):
         """Features (N, 256) and geometry (N, 5) of images (N, 1, H, W)."""
         ink = 1 - image
         window, geometry = around_the_ink(ink, self.window)
-        maps = self.body(window.contiguous(memory_format=torch.channels_last))
+        window = window.contiguous(memory_format=torch.channels_last)
+        maps = self._in_parts(self.body, window, FEW)
         return self.join(torch.cat([maps, self.place(geometry).to(maps.dtype)], 1)), geometry
 
     def features(self, image: Tensor) -> Tensor:

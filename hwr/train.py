@@ -81,7 +81,7 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     model.automatic_optimization = bundle == 1
     if config.monitor and config.monitor.removeprefix("val/") not in (
         "loss",
-        *metrics.accuracies(data.alphabet),
+        *metrics.Accuracies(data.alphabet).names,
     ):
         raise ConfigError(f"monitor={config.monitor} means nothing with the classes of this set")
     card = run.card(config, data.characters, data.parts)

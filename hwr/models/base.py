@@ -12,7 +12,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from hwr.alphabet import Alphabet
 from hwr.batches import Batch, listed
-from hwr.metrics import accuracies, known
+from hwr.metrics import Accuracies, known
 from hwr.networks.base import Network
 
 BLOCK = 2**20
@@ -33,7 +33,7 @@ class CharacterClassifier(LightningModule):
     def __init__(self, alphabet: Sequence[str], network: Network) -> None:
         super().__init__()
         self.alphabet, self.network = Alphabet(tuple(alphabet)), network
-        self.train_metrics, self.val_metrics = accuracies(self.alphabet), accuracies(self.alphabet)
+        self.train_metrics, self.val_metrics = Accuracies(self.alphabet), Accuracies(self.alphabet)
         self._seen, self._validated = Seen(), Seen()
 
     def forward(self, image: Tensor) -> Tensor:

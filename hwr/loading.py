@@ -34,8 +34,8 @@ FILES = (
     "model.onnx",
 )
 """What is loaded from a run folder, the first that is there."""
-PIXELS = 2**18
-"""What a network is given at a time, in pixels."""
+PIXELS, PICTURES = 2**18, 64
+"""What a network is given at a time: so many pixels, but no fewer pictures."""
 FEW = 16
 """Pictures that onnxruntime is given at a time: of more, the maps would not stay in the cache."""
 MOST_BYTES, MOST_SECONDS = 4 * 2**30, 60
@@ -127,7 +127,7 @@ def _file_of(folder: Path) -> Path | None:
 
 def parts(image: Any) -> Any:
     """Images (N, C, H, W), in tensors that a network can be given at a time."""
-    return image.split(max(1, PIXELS // image[0].numel())) if len(image) else (image,)
+    return image.split(max(PICTURES, PIXELS // image[0].numel())) if len(image) else (image,)
 
 
 def _from_checkpoint(path: Path, device: str) -> Recognizer:
@@ -216,7 +216,10 @@ def _from_onnx(path: Path) -> Recognizer:
         try:
             for part in np.array_split(image, max(1, -(-len(image) // FEW))):
                 started = time.monotonic()
-                found += session.run(None, {"image": part}, run)
+                (one,) = session.run(None, {"image": part}, run)
+                if len(one) != len(part):
+                    raise ValueError(f"it tells of {len(one)}")
+                found.append(one)
         except Exception as error:
             why = str(error).splitlines()[0]
             raise RunError(f"{path} can't read {len(part)} pictures: {why}") from error

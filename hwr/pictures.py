@@ -41,9 +41,10 @@ def is_done(source: Any, size: tuple[int, int]) -> bool:
 
 def are_done(source: Any, size: tuple[int, int]) -> bool:
     """Whether many pictures are one array (N, H, W) of such ones."""
-    if not isinstance(source, np.ndarray) or source.dtype != np.uint8 or source.ndim != 3:
+    if type(source) is not np.ndarray or source.dtype != np.uint8 or source.ndim != 3:
         return False
-    return source.shape[1:] == size and bool((source.max((1, 2)) > 1).all())
+    many = source.shape[1:] == size and size[1] not in (1, 3, 4)  # else it is one, with channels
+    return many and bool((source.max((1, 2)) > 1).all())
 
 
 def _open(source: Any, held: ExitStack) -> Image.Image:

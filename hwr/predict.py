@@ -18,8 +18,8 @@ from hwr.frame import Frame, fit
 from hwr.pictures import are_done, each, is_done, open_picture
 
 BATCH = 256
-MANY = 1024
-"""Pictures that are read at a time where nobody waits for the first of them."""
+MANY = 2**20
+"""Pixels that are read at a time where nobody waits for them, in `BATCH` pictures or more."""
 AHEAD = 8
 """Pictures that are prepared while others are waited for."""
 SMALL = 10_000
@@ -27,7 +27,7 @@ SMALL = 10_000
 Placing = Literal["auto", "as_is"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prediction:
     """What a picture was read as.
 
@@ -228,12 +228,13 @@ class Recognizer:
         self, pictures: Any, frame: Placing, writer: Any = None
     ) -> Iterator[NDArray[np.float32]]:
         arrays = self._arrays(pictures, frame)
+        many = max(BATCH, MANY // (self.size[0] * self.size[1]))
         done = frame == "as_is" and self.preprocessing == "notebook"
         if writer is None and done and are_done(pictures, self.size):
-            for start in range(0, len(pictures), MANY):
-                yield self.scores(pictures[start : start + MANY])
+            for start in range(0, len(pictures), many):
+                yield self.scores(pictures[start : start + many])
         elif writer is None:
-            while batch := list(islice(arrays, MANY)):
+            while batch := list(islice(arrays, many)):
                 yield self.scores(np.stack(batch))
         elif every := list(arrays):
             yield self.scores_together(np.stack(every), groups_of(writer, len(every)))

@@ -20,7 +20,7 @@ def stoppable(program: str, work: Callable[[], None]) -> None:
     """Run a command that ends with one sentence and exit code 130 if stopped, after SIGTERM 143.
 
     However it ends, it does so at once: see `_leave`. A stop may come between any two steps of
-    Python's, so all that can be stopped is done within the one `try`.
+    Python's, so all that can be stopped is done within `try`.
 
     Args:
         program: Its name; the exception may say how to go on.
@@ -35,23 +35,25 @@ def stoppable(program: str, work: Callable[[], None]) -> None:
             raise Terminated
 
     try:
-        signal.signal(signal.SIGTERM, terminate)
-        if alone:
-            atexit.register(_leave, code)  # before torch is imported, so behind all it registers
-        if sys.stderr is None:  # closed, as some services start their processes
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  to the end of the process
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # what an encoding lacks ends no run
-        work()
-        code.append(0)
+        try:
+            signal.signal(signal.SIGTERM, terminate)
+            if alone:
+                atexit.register(_leave, code)  # before torch is imported, so behind all of its own
+            if sys.stderr is None:  # closed, as some services start their processes
+                sys.stderr = open(os.devnull, "w")  # noqa: SIM115  to the end of the process
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # What an encoding lacks ends no run.
+                sys.stdout.reconfigure(errors="backslashreplace")
+            work()
+            code.append(0)
+        except SystemExit as end:
+            if end.code is None or isinstance(end.code, int):
+                code.append(end.code or 0)
+            raise
     except KeyboardInterrupt as stop:
-        print(f"{program}: {str(stop) or 'stopped; no file is left half written'}", file=sys.stderr)
         code.append(143 if isinstance(stop, Terminated) else 130)
-        sys.exit(code[0])
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            code.append(end.code or 0)
-        raise
+        print(f"{program}: {str(stop) or 'stopped; no file is left half written'}", file=sys.stderr)
+        sys.exit(code[-1])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if alone else before)
         if alone:  # all is done

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import export, forest, images, synthetic
+from hwr import export, forest, images, loading, predict, synthetic
 from hwr.config import compose
 from hwr.errors import DataError, RunError
 from hwr.frame import Frame, fit
@@ -121,18 +121,29 @@ def test_as_is_gives_the_runs_own_predictions(run: Path) -> None:
     same_predictions(rows, recognizer.predict(drawn, frame="as_is"))
 
 
-def test_one_array_of_many_reads_as_its_pictures(run: Path, tmp_path: Path) -> None:
+def test_one_array_of_many_reads_as_its_pictures(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recognizer = hwr.load(run)
     export.export(run, tmp_path / "m.onnx")
     _, drawn = drawn_as(run, 8)
     arrays = np.stack([recognizer.prepare(one, "as_is") for one in drawn])
     masks = arrays.copy()
     masks[1] = masks[1] > 127
+    readers = recognizer, hwr.load(tmp_path / "m.onnx")
     for many in (arrays, masks, arrays[:0]):
-        for reader in (recognizer, hwr.load(tmp_path / "m.onnx")):
+        for reader in readers:
             found = reader.probabilities(many, frame="as_is")
             assert found.shape == (len(many), 62)
             np.testing.assert_array_equal(found, reader.probabilities(list(many), frame="as_is"))
+    whole = [reader.probabilities(arrays, frame="as_is") for reader in readers]
+    for module, name in ((predict, "BATCH"), (loading, "PICTURES"), (loading, "FEW")):
+        monkeypatch.setattr(module, name, 3)
+    monkeypatch.setattr(predict, "MANY", 7 * 1200)
+    monkeypatch.setattr(loading, "PIXELS", 1)
+    for reader, found in zip(readers, whole, strict=True):
+        parts = reader.probabilities(arrays, frame="as_is")
+        np.testing.assert_allclose(parts, found, atol=1e-6)
 
 
 def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> None:

@@ -39,6 +39,7 @@ from hwr import (
     report,
 )
 from hwr import train as training
+from hwr.stopping import Terminated
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", *(name for name in sys.modules if name[:4] == "hwr.")])
@@ -235,7 +236,8 @@ def _be(
             code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt as stop:  # a command lets none through, but it may have ended
         names = [frame.name for frame in traceback.extract_tb(stop.__traceback__)]
-        code = 0 if "stoppable" in names or names[-1] == "_be" else 1
+        ended = "stoppable" in names or names[-1] == "_be"
+        code = 0 if ended and not isinstance(stop, Terminated) else 1
     except BaseException:
         traceback.print_exc()
     finally:

@@ -227,10 +227,10 @@ class Recognizer:
     def _batches(
         self, pictures: Any, frame: Placing, writer: Any = None
     ) -> Iterator[NDArray[np.float32]]:
-        arrays = self._arrays(pictures, frame)
         many = max(BATCH, MANY // (self.size[0] * self.size[1]))
-        done = frame == "as_is" and self.preprocessing == "notebook"
-        if writer is None and done and are_done(pictures, self.size):
+        arrays = self._arrays(pictures, frame)
+        as_they_are = writer is None and frame == "as_is" and self.preprocessing == "notebook"
+        if as_they_are and are_done(pictures, self.size):
             for start in range(0, len(pictures), many):
                 yield self.scores(pictures[start : start + many])
         elif writer is None:

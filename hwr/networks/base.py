@@ -5,8 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hwr.networks.pooled import traced
-
 
 class Network(nn.Module):
     """From images (N, 1, H, W) of grey values from 0 to 1 to logits (N, C).
@@ -36,6 +34,12 @@ class Network(nn.Module):
         # Parts of one size, or nearly: a lone picture's sums would go in another order.
         parts = torch.tensor_split(maps, max(1, -(-len(maps) // most)))
         return torch.cat([work(part) for part in parts])
+
+
+def traced() -> bool:
+    """Whether torch only looks at what is called, to compile or export it."""
+    found: bool = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+    return found
 
 
 def keras_initialise(module: nn.Module) -> None:

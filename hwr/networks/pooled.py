@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from hwr.networks.base import traced
 from hwr.stopping import unstopped
 
 Sums = Callable[[int, Sequence[int], Sequence[Tensor]], None]
@@ -44,12 +45,6 @@ def pooled(maps: Tensor, stage: nn.Sequential) -> Tensor:
         return found
     sides = padding[0].padding if padding else (0, 0, 0, 0)
     found = _Pooled.apply(maps, convolution.weight, convolution.bias, sides, pool.kernel_size, sums)
-    return found
-
-
-def traced() -> bool:
-    """Whether torch only looks at what is called, to compile or export it."""
-    found: bool = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
     return found
 
 

@@ -1,9 +1,12 @@
 """What all networks are: features, and a last layer that tells the classes apart by them."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
+
+from hwr.networks.packed import packed
+
+UNPACKED = 16
+"""Of so few inputs, packing would take longer than it saves."""
 
 
 class Network(nn.Module):
@@ -24,16 +27,20 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.features(image))
         return logits
 
-    def _in_parts(self, work: Callable[[Tensor], Tensor], maps: Tensor, most: int) -> Tensor:
-        """What some layers make of maps (N, C, H, W); in reading on a CPU, of so many at a time.
+    def _read(self, layers: nn.Sequential, given: Tensor, most: int) -> Tensor:
+        """What layers make of N inputs; in reading on a CPU, so many at a time.
 
-        Of more, the layers' maps would not stay in the processor's cache from one to the next.
+        Of more, what is between the layers would not stay in the processor's cache. In inference
+        mode, unless there are few, the layers are `packed` first.
         """
-        if self.training or maps.device.type != "cpu" or traced():
-            return work(maps)
+        if self.training or given.device.type != "cpu" or traced() or not len(given):
+            found: Tensor = layers(given)
+            return found
+        exact = given.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        many = torch.is_inference_mode_enabled() and len(given) > UNPACKED
+        work = packed(layers) if exact and many else layers
         # Parts of one size, or nearly: a lone picture's sums would go in another order.
-        parts = torch.tensor_split(maps, max(1, -(-len(maps) // most)))
-        return torch.cat([work(part) for part in parts])
+        return torch.cat([work(part) for part in torch.tensor_split(given, -(-len(given) // most))])
 
 
 def traced() -> bool:

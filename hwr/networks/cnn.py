@@ -10,7 +10,9 @@ from hwr.networks.dropout import Dropout
 from hwr.networks.pooled import pooled
 
 FEW = 16
-"""Pictures whose maps a processor's cache holds; the dense layer is faster with more."""
+"""Pictures whose maps a processor's cache holds."""
+MANY = 1024
+"""Pictures whose features it holds before the dense layer, which is faster with more."""
 
 
 class CNNNetwork(Network):
@@ -56,12 +58,12 @@ class CNNNetwork(Network):
 
     def features(self, image: Tensor) -> Tensor:
         """What the dense units say, shape (N, 512 times width), of images (N, 1, H, W)."""
-        found: Tensor = self.dense(self._in_parts(self._maps, image, FEW))
-        return found
+        image = image.contiguous(memory_format=torch.channels_last)
+        maps = self._trained(image) if self.training else self._read(self.blocks, image, FEW)
+        return self._read(self.dense, maps, MANY)
 
-    def _maps(self, image: Tensor) -> Tensor:
+    def _trained(self, image: Tensor) -> Tensor:
         # The blocks in order; two stages of them go through `pooled`, which trains them faster.
-        maps = self.blocks[:2](image.contiguous(memory_format=torch.channels_last))
-        maps = self.blocks[6:9](pooled(maps, self.blocks[2:6]))
+        maps = self.blocks[6:9](pooled(self.blocks[:2](image), self.blocks[2:6]))
         found: Tensor = self.blocks[12:](pooled(maps, self.blocks[9:12]))
         return found

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from hwr.networks.base import Network
 from hwr.networks.context import Relation
+from hwr.networks.packed import Work, packed
 from hwr.networks.warp import affine, taken
 
 CHANNELS = (32, 64, 128, 256)
@@ -75,7 +76,7 @@ class GlyphNetwork(Network):
         ink = 1 - image
         window, geometry = around_the_ink(ink, self.window)
         window = window.contiguous(memory_format=torch.channels_last)
-        maps = self._in_parts(self.body, window, FEW)
+        maps = self._read(self.body, window, FEW)
         return self.join(torch.cat([maps, self.place(geometry).to(maps.dtype)], 1)), geometry
 
     def features(self, image: Tensor) -> Tensor:
@@ -157,6 +158,11 @@ class Residual(nn.Module):
         """Shape (N, channels, H, W) before and after."""
         changed: Tensor = self.change(maps)
         return maps + changed
+
+    def packed(self) -> Work:
+        """The same, with its weights packed."""
+        change = packed(self.change)
+        return lambda maps: maps + change(maps)
 
 
 def around_the_ink(ink: Tensor, side: int) -> tuple[Tensor, Tensor]:

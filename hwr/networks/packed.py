@@ -22,25 +22,24 @@ def packed(layers: nn.Module) -> Work:
     """What layers do to float32 numbers in inference mode, by their weights of now.
 
     Normalisation behind a convolution goes into its weights; without, convolutions give the same to
-    the bit. Dense layers sum in another order. A layer that has a hook is called as it is, and so
-    is any of another kind, unless it says by a method `packed` what to do instead.
+    the bit. Dense layers sum in another order. A layer of another kind is called as it is, unless
+    it says by a method `packed` what to do instead, and so are all if one of them has a hook.
 
     Args:
         layers: In the mode for reading. Convolutions pad with zeros, by numbers of them;
             normalisation has running figures.
     """
-    if not (platform.machine() in ("x86_64", "AMD64") and _has_onednn()):
+    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
+    if hooked or platform.machine() not in ("x86_64", "AMD64") or not _has_onednn():
         return layers
     steps: list[Work] = []
     rest: list[Any] = [layers]
     while rest:
         layer = rest.pop(0)
-        if _hooked(layer):
-            steps.append(layer)
-        elif type(layer) is nn.Sequential:
+        if type(layer) is nn.Sequential:
             rest[:0] = layer
         elif type(layer) is nn.Conv2d:
-            normalised = rest and type(rest[0]) is nn.BatchNorm2d and not _hooked(rest[0])
+            normalised = rest and type(rest[0]) is nn.BatchNorm2d
             steps.append(_convolution(layer, rest.pop(0) if normalised else None))
         elif type(layer) is nn.Linear:
             steps.append(_dense(layer))
@@ -76,10 +75,6 @@ def _dense(layer: nn.Linear) -> Work:
 def _whole(bias: Tensor | None) -> Tensor | None:
     """A file can hold a bias of any strides, which oneDNN doesn't look at."""
     return None if bias is None else bias.contiguous()
-
-
-def _hooked(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def _has_onednn() -> bool:

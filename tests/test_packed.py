@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from hwr.networks import base
 from hwr.networks.cnn import CNNNetwork
 from hwr.networks.glyphnet import GlyphNetwork
-from hwr.networks.packed import _has_onednn, packed
+from hwr.networks.packed import packed
 
 pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "AMD64") or not _has_onednn(),
+    platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available(),
     reason="elsewhere torch's layers are called",
 )
 MANY = base.UNPACKED + 5

@@ -30,7 +30,7 @@ def packed(layers: nn.Module) -> Work:
             normalisation has running figures.
     """
     hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
-    if hooked or platform.machine() not in ("x86_64", "AMD64") or not _has_onednn():
+    if hooked or not _can_pack():
         return layers
     steps: list[Work] = []
     rest: list[Any] = [layers]
@@ -77,6 +77,6 @@ def _whole(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.contiguous()
 
 
-def _has_onednn() -> bool:
-    mkldnn = torch.backends.mkldnn
-    return bool(mkldnn.is_available() and mkldnn.enabled)  # type: ignore[no-untyped-call]
+def _can_pack() -> bool:
+    mkldnn, measured = torch.backends.mkldnn, platform.machine() in ("x86_64", "AMD64")
+    return bool(measured and mkldnn.is_available() and mkldnn.enabled)  # type: ignore[no-untyped-call]

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from hwr import checkpoint, data, images, metrics, run, together
 from hwr.errors import DataError, printable
 from hwr.files import expanded, whole
-from hwr.loading import load, parts
+from hwr.loading import load, logits
 from hwr.networks.base import Network
 from hwr.networks.glyphnet import GlyphNetwork
 from hwr.schema import EvaluateConfig
@@ -65,13 +64,13 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
         more: dict[str, float] = {}
         if in_context is None:
-            logits = _alone(model, image)
+            said = logits(model, image)
         else:
             network, writer = in_context
             seen = together.look(network, image)
-            logits = together.relate(network, seen, writer[rows])
+            said = together.relate(network, seen, writer[rows])
             more = together.figures(network, seen, label[rows], writer[rows], alphabet)
-        scores = functional.log_softmax(logits, dim=1)
+        scores = functional.log_softmax(said, dim=1)
         right = (scores.argmax(1).numpy() == label[rows]).astype(float)
         groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
         low, high = metrics.bootstrap(right, groups)
@@ -99,12 +98,6 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
             f"pictures{who} in data={config.data.name}\n{printable(str(folder))}"
         )
         return figures
-
-
-@torch.inference_mode()
-def _alone(model: Network, image: Tensor) -> Tensor:
-    """Logits (N, C) of many images (N, 1, H, W), each read alone."""
-    return torch.cat([model(part) for part in parts(image)])
 
 
 def _in_context(model: Network, characters: data.Characters) -> tuple[GlyphNetwork, Indices]:

@@ -34,8 +34,8 @@ FILES = (
     "model.onnx",
 )
 """What is loaded from a run folder, the first that is there."""
-PIXELS, PICTURES = 2**18, 64
-"""What a network is given at a time: so many pixels, but no fewer pictures."""
+PIXELS, PICTURES = 2**20, 64
+"""What a network is given at a time: so many pixels, all views counted, but no fewer pictures."""
 FEW = 16
 """Pictures that onnxruntime is given at a time: of more, the maps would not stay in the cache."""
 MOST_BYTES, MOST_SECONDS = 4 * 2**30, 60
@@ -125,9 +125,13 @@ def _file_of(folder: Path) -> Path | None:
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
-def parts(image: Any) -> Any:
-    """Images (N, C, H, W), in tensors that a network can be given at a time."""
-    return image.split(max(PICTURES, PIXELS // image[0].numel())) if len(image) else (image,)
+def logits(network: Any, image: Any) -> Any:
+    """Logits (N, C) of many images (N, 1, H, W), each read alone, in inference mode."""
+    import torch
+
+    each = image.shape[1:].numel() * (1 + getattr(network, "views", 0))
+    with torch.inference_mode():
+        return torch.cat([network(part) for part in image.split(max(PICTURES, PIXELS // each))])
 
 
 def _from_checkpoint(path: Path, device: str) -> Recognizer:
@@ -145,10 +149,7 @@ def _from_checkpoint(path: Path, device: str) -> Recognizer:
         raise RunError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
     def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            seen = torch.from_numpy(image).to(device)
-            found = torch.cat([model(part).softmax(1) for part in parts(seen)])
-        return np.asarray(found.cpu())
+        return np.asarray(logits(model, torch.from_numpy(image).to(device)).softmax(1).cpu())
 
     def together(image: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -49,8 +49,9 @@ ROWS = {
     "prepare warm": ("the same, warm", "", "0.5 s"),
     "forest": ("forest, fit and predict", "the notebook's call", "0.6"),
     "cnn whole": ("`hwr-train experiment=notebook_cnn`, start to end", "Keras script", "0.65"),
-    "read torch": ("reading 10,000 arrays with the CNN, torch", "Keras `predict`", "0.7"),
-    "read onnx": ("the same, ONNX", "Keras `predict`", "0.7"),
+    "read torch": ("reading the pictures' arrays, 10,000, CNN, torch", "Keras `predict`", "0.7"),
+    "read noise": ("the same of arrays of noise, torch", "Keras `predict`", "0.7"),
+    "read onnx": ("the same of the pictures' arrays, ONNX", "Keras `predict`", "0.7"),
     "cnn memory": ("peak memory of `notebook_cnn`", "", "1,200 MB"),
     "prepare memory": ("peak memory of preparing, cold", "", "600 MB"),
 }
@@ -219,23 +220,30 @@ def forest(root: str) -> dict[str, tuple[float, float]]:
     return {"forest": times}
 
 
-def read(run: str, count: int) -> dict[str, float]:
-    """Read random arrays with a run's network, and with its ONNX file; Keras does it as often.
+def read(run: str, root: str, count: int) -> dict[str, float]:
+    """Read the set's arrays, again and again, by a run and its ONNX file; noise by the run.
 
     Of one call alone, a fifth may be Python's garbage collection, which walks all of torch.
     """
     import hwr
-    from hwr import export
+    from hwr import data, export
+    from hwr.config import compose
 
-    arrays = np.random.default_rng(0).integers(0, 256, (count, 30, 40), np.uint8)
+    image = data.load(compose([f"data.root={root}"]).data).image
+    arrays = np.resize(image, (count, *image.shape[1:]))
+    noise = np.random.default_rng(0).integers(0, 256, arrays.shape, np.uint8)
     file = Path(run) / "model.onnx"
     export.export(Path(run), file)
+    torch, onnx = hwr.load(run), hwr.load(file)
     found = {}
-    for name, path in (("torch", Path(run)), ("onnx", file)):
-        recognizer = hwr.load(path)
+    for name, recognizer, many in (
+        ("torch", torch, arrays),
+        ("noise", torch, noise),
+        ("onnx", onnx, arrays),
+    ):
 
-        def work(recognizer: hwr.Recognizer = recognizer) -> None:
-            recognizer.predict(arrays, frame="as_is")
+        def work(recognizer: hwr.Recognizer = recognizer, many: Any = many) -> None:
+            recognizer.predict(many, frame="as_is")
 
         work()
         found[name] = statistics.median(seconds(work) for _ in range(3))
@@ -268,7 +276,7 @@ def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str
                 whole = took[1][0] - theirs["after"] if keras else None
                 found["cnn whole"] = (took[0][0], whole)
                 found["cnn memory"] = (took[0][1], 1)
-                mine = process([*me, "read", str(folder / "run"), str(count)], folder)[2]
+                mine = process([*me, "read", str(folder / "run"), root, str(count)], folder)[2]
                 for kind, value in mine.items():
                     found[f"read {kind}"] = (value, theirs.get("read"))
             many = "1" if small else str(PLAIN_EPOCHS[model])
@@ -327,7 +335,7 @@ ONE: dict[str, Callable[..., dict[str, Any]]] = {
     "peak": peak,
     "prepare": prepare,
     "forest": forest,
-    "read": lambda run, count: read(run, int(count)),
+    "read": lambda run, root, count: read(run, root, int(count)),
 }
 
 

@@ -129,7 +129,7 @@ def logits(network: Any, image: Any) -> Any:
     """Logits (N, C) of many images (N, 1, H, W), each read alone, in inference mode."""
     import torch
 
-    each = image.shape[1:].numel() * (1 + getattr(network, "views", 0))
+    each = image.shape[1:].numel() * (1 + network.views)
     with torch.inference_mode():
         return torch.cat([network(part) for part in image.split(max(PICTURES, PIXELS // each))])
 

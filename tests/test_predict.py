@@ -146,6 +146,27 @@ def test_one_array_of_many_reads_as_its_pictures(
         np.testing.assert_allclose(parts, found, atol=1e-6)
 
 
+def test_views_count_among_the_pixels_that_a_network_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loading, "PICTURES", 2)
+    monkeypatch.setattr(loading, "PIXELS", 10 * 1200)
+    given: list[int] = []
+
+    class Counts(torch.nn.Module):
+        views = 0
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            given.append(len(image))
+            return image.flatten(1)[:, :3]
+
+    network, image = Counts(), torch.rand(23, 1, 30, 40)
+    for network.views, sizes in ((0, [10, 10, 3]), (2, [3] * 7 + [2]), (100, [2] * 11 + [1])):
+        given.clear()
+        assert torch.equal(loading.logits(network, image), image.flatten(1)[:, :3])
+        assert given == sizes
+
+
 def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
     plain = [found.character for found in recognizer.predict(pictures)]

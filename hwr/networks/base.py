@@ -14,9 +14,11 @@ class Network(nn.Module):
 
     Attributes:
         head: The last layer, from features to logits.
+        views: How many others of an image are read beside it.
     """
 
     head: nn.Module
+    views: int = 0
 
     def features(self, image: Tensor) -> Tensor:
         """What the last layer is given, shape (N, D), of images (N, 1, H, W)."""
@@ -36,11 +38,16 @@ class Network(nn.Module):
         if self.training or given.device.type != "cpu" or traced() or not len(given):
             found: Tensor = layers(given)
             return found
-        exact = given.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        many = torch.is_inference_mode_enabled() and len(given) > UNPACKED
-        work = packed(layers) if exact and many else layers
+        work = packed(layers) if self._packs(given) else layers
         # Parts of one size, or nearly: a lone picture's sums would go in another order.
         return torch.cat([work(part) for part in torch.tensor_split(given, -(-len(given) // most))])
+
+    def _packs(self, given: Tensor) -> bool:
+        """Whether it pays to get ready for N inputs, and nothing else would come out."""
+        if traced() or not torch.is_inference_mode_enabled() or given.device.type != "cpu":
+            return False
+        exact = given.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return exact and len(given) > UNPACKED
 
 
 def traced() -> bool:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from hwr.networks.base import Network, keras_initialise
 from hwr.networks.dropout import Dropout
+from hwr.networks.inked import inked
+from hwr.networks.packed import hooked
 from hwr.networks.pooled import pooled
 
 FEW = 16
@@ -59,8 +61,16 @@ class CNNNetwork(Network):
     def features(self, image: Tensor) -> Tensor:
         """What the dense units say, shape (N, 512 times width), of images (N, 1, H, W)."""
         image = image.contiguous(memory_format=torch.channels_last)
-        maps = self._trained(image) if self.training else self._read(self.blocks, image, FEW)
+        maps = self._trained(image) if self.training else self._many(image)
         return self._read(self.dense, maps, MANY)
+
+    def _many(self, image: Tensor) -> Tensor:
+        # The blocks in order; of many pictures, the first only where ink reaches.
+        by_boxes = self._packs(image) and not hooked(self.blocks)
+        maps = inked(image, self.blocks[:6]) if by_boxes else None
+        if maps is None:
+            return self._read(self.blocks, image, FEW)
+        return self._read(self.blocks[6:], maps, FEW)
 
     def _trained(self, image: Tensor) -> Tensor:
         # The blocks in order; two stages of them go through `pooled`, which trains them faster.

@@ -29,8 +29,7 @@ def packed(layers: nn.Module) -> Work:
         layers: In the mode for reading. Convolutions pad with zeros, by numbers of them;
             normalisation has running figures.
     """
-    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
-    if hooked or not _can_pack():
+    if hooked(layers) or not _can_pack():
         return layers
     steps: list[Work] = []
     rest: list[Any] = [layers]
@@ -54,6 +53,11 @@ def packed(layers: nn.Module) -> Work:
         return found
 
     return work
+
+
+def hooked(layers: nn.Module) -> bool:
+    """Whether one of the layers has a hook, so that all must be called as they are."""
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers.modules())
 
 
 def _convolution(layer: nn.Conv2d, norm: nn.BatchNorm2d | None) -> Work:

@@ -1,0 +1,163 @@
+"""What is worked out only where ink reaches is what comes out of whole pictures."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hwr.networks import cnn, inked
+from hwr.networks.cnn import CNNNetwork
+
+SIZES = [(30, 40), (12, 16), (14, 19), (31, 43), (47, 60)]
+
+
+def network(size: tuple[int, int] = (30, 40)) -> CNNNetwork:
+    torch.manual_seed(0)
+    made = CNNNetwork(62, size, 0.25, 0.5, width=0.5).eval()
+    for layer in made.blocks:
+        if isinstance(layer, torch.nn.Conv2d):  # as of a trained one: white isn't zero
+            torch.nn.init.normal_(layer.bias, std=0.5)  # type: ignore[arg-type]
+    return made
+
+
+def written(count: int, size: tuple[int, int] = (30, 40)) -> Tensor:
+    """Boxes of any grey values anywhere on white paper."""
+    torch.manual_seed(1)
+    image = torch.ones(count, 1, *size)
+    for one in image[:, 0]:
+        sides = [torch.randint(0, length // 2, (2,)).tolist() for length in size]
+        (y, high), (x, wide) = sides
+        box = one[2 * y : 2 * y + high + 1, 2 * x : 2 * x + wide + 1]
+        box.copy_(torch.rand_like(box))
+    return image
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inked, "MANY", 1)
+    monkeypatch.setattr(inked, "MOST", 2)
+
+
+@torch.inference_mode()
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("size", SIZES)
+def test_a_dot_anywhere_changes_what_it_changes_in_whole_pictures(size: tuple[int, int]) -> None:
+    image = torch.ones(size[0] * size[1], *size)
+    image.flatten(1).fill_diagonal_(0.3)
+    stage = network(size).blocks[:6]
+    found = inked.inked(image[:, None], stage)
+    assert found is not None
+    torch.testing.assert_close(found, stage(image[:, None]))
+
+
+@torch.inference_mode()
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("few", [1, 3, 1000])
+@pytest.mark.parametrize("size", SIZES)
+def test_boxes_are_read_like_whole_pictures(
+    size: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inked, "FEW", few)
+    image = torch.cat([written(60, size), torch.rand(3, 1, *size), torch.ones(3, 1, *size)])
+    image = image[torch.randperm(len(image))]
+    stage = network(size).blocks[:6]
+    found = inked.inked(image, stage)
+    assert found is not None
+    torch.testing.assert_close(found, stage(image))
+
+
+def test_boxes_go_together_by_size_and_in_bounds() -> None:
+    random = np.random.default_rng(0)
+    high, wide = random.integers(1, 11, (2, 500))
+    high[7], wide[7] = 100, 30  # alone more than the bound
+    parts = list(inked._alike(high, wide, 800))
+    assert sorted(np.concatenate([part for part, _, _ in parts])) == list(range(500))
+    for part, h, w in parts:
+        assert (h, w) == (high[part].max(), wide[part].max())
+        assert len(part) == 1 or len(part) * h * w <= 800
+    assert sum(len(part) * h * w for part, h, w in parts) <= inked.SPARE * (high * wide).sum()
+    assert len(parts) < 100
+
+
+def calls(made: CNNNetwork, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Any]:
+    """What a network says, and what became of its boxes: None if they were not asked for."""
+    asked: list[bool] = []
+
+    def spy(image: Tensor, stage: torch.nn.Sequential) -> Tensor | None:
+        found = inked.inked(image, stage)
+        asked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(cnn, "inked", spy)
+    return made(image), asked
+
+
+@torch.inference_mode()
+def test_many_pictures_are_read_by_boxes_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, image = network(), written(300)
+    found, asked = calls(made, image, monkeypatch)
+    assert asked == [True]
+    alone = torch.cat([made(one) for one in image.split(1)])
+    assert asked == [True]
+    torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("image", [torch.rand(200, 1, 30, 40), written(50)], ids=["full", "few"])
+def test_otherwise_pictures_are_read_whole(image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, asked = calls(network(), image, monkeypatch)
+    assert asked == [False]
+    assert len(found) == len(image)
+
+
+@pytest.mark.parametrize(
+    "case", ["gradients", "training", "double", "autocast", "blocks", "blocks.1", "blocks.9"]
+)
+def test_elsewhere_layers_see_whole_pictures(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, image = network(), written(150)
+    if case == "double":
+        made, image = made.double(), image.double()
+    if case.startswith("blocks"):
+        made.get_submodule(case).register_forward_hook(lambda *_: None)
+    with (
+        torch.inference_mode(case != "gradients"),
+        torch.autocast("cpu", enabled=case == "autocast"),
+    ):
+        _, asked = calls(made.train(case == "training"), image, monkeypatch)
+    assert asked == []
+
+
+@torch.inference_mode()
+def test_what_is_exported_reads_any_number_of_pictures() -> None:
+    made, image = network(), written(150)
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(made, (image,), dynamic_shapes=({0: batch},)).module()
+    for count in (2, 17, 150):
+        torch.testing.assert_close(program(image[:count]), made(image[:count]))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["blocks.1.weight", "blocks.1.bias", "blocks.4.bias"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_to_be_found(
+    name: str, number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = network()
+    made.get_parameter(name)[3] = number
+    found, asked = calls(made, written(150), monkeypatch)
+    assert asked == [True]
+    assert not found.isfinite().all(1).any()
+
+
+@torch.inference_mode()
+def test_a_value_that_is_no_number_is_ink(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = written(150)
+    image[7] = 1
+    image[7, 0, 3, 3] = float("nan")
+    found, asked = calls(network(), image, monkeypatch)
+    assert asked == [True]
+    finite = found.isfinite().all(1)
+    assert not finite[7]
+    assert finite.sum() == 149

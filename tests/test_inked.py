@@ -1,5 +1,6 @@
 """What is worked out only where ink reaches is what comes out of whole pictures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_dot_anywhere_changes_what_it_changes_in_whole_pictures(size: tuple[in
     image = torch.ones(size[0] * size[1], *size)
     image.flatten(1).fill_diagonal_(0.3)
     stage = network(size).blocks[:6]
-    found = inked.inked(image[:, None], stage)
+    found = inked.inked(image[:, None], stage, 16)
     assert found is not None
     torch.testing.assert_close(found, stage(image[:, None]))
 
@@ -56,14 +57,11 @@ def test_a_dot_anywhere_changes_what_it_changes_in_whole_pictures(size: tuple[in
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("few", [1, 3, 1000])
 @pytest.mark.parametrize("size", SIZES)
-def test_boxes_are_read_like_whole_pictures(
-    size: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inked, "FEW", few)
+def test_boxes_are_read_like_whole_pictures(size: tuple[int, int], few: int) -> None:
     image = torch.cat([written(60, size), torch.rand(3, 1, *size), torch.ones(3, 1, *size)])
     image = image[torch.randperm(len(image))]
     stage = network(size).blocks[:6]
-    found = inked.inked(image, stage)
+    found = inked.inked(image, stage, few)
     assert found is not None
     torch.testing.assert_close(found, stage(image))
 
@@ -71,7 +69,8 @@ def test_boxes_are_read_like_whole_pictures(
 def test_boxes_go_together_by_size_and_in_bounds() -> None:
     random = np.random.default_rng(0)
     high, wide = random.integers(1, 11, (2, 500))
-    high[7], wide[7] = 100, 30  # alone more than the bound
+    high[7], wide[7] = 5, 900  # alone more than the bound
+    high[8], wide[8] = 100, 30
     parts = list(inked._alike(high, wide, 800))
     assert sorted(np.concatenate([part for part, _, _ in parts])) == list(range(500))
     for part, h, w in parts:
@@ -85,8 +84,8 @@ def calls(made: CNNNetwork, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> t
     """What a network says, and what became of its boxes: None if they were not asked for."""
     asked: list[bool] = []
 
-    def spy(image: Tensor, stage: torch.nn.Sequential) -> Tensor | None:
-        found = inked.inked(image, stage)
+    def spy(image: Tensor, stage: torch.nn.Sequential, most: int) -> Tensor | None:
+        found = inked.inked(image, stage, most)
         asked.append(found is not None)
         return found
 
@@ -105,11 +104,23 @@ def test_many_pictures_are_read_by_boxes_as_one_by_one(monkeypatch: pytest.Monke
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("image", [torch.rand(200, 1, 30, 40), written(50)], ids=["full", "few"])
-def test_otherwise_pictures_are_read_whole(image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, asked = calls(network(), image, monkeypatch)
-    assert asked == [False]
-    assert len(found) == len(image)
+@pytest.mark.parametrize(
+    ("image", "boxes"),
+    [
+        (lambda: torch.rand(200, 1, 30, 40), False),
+        (lambda: written(inked.MANY - 1), False),
+        (lambda: written(inked.MANY), True),
+        (lambda: torch.ones(200, 1, 30, 40), True),
+    ],
+    ids=["full of ink", "few", "enough", "blank"],
+)
+def test_boxes_are_taken_where_they_pay(
+    image: Callable[[], Tensor], boxes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, given = network(), image()
+    found, asked = calls(made, given, monkeypatch)
+    assert asked == [boxes]
+    torch.testing.assert_close(found[:9], made(given[:9]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ class Network(nn.Module):
 
     Attributes:
         head: The last layer, from features to logits.
-        views: How many others of an image are read beside it.
+        views: How many changed views of an image are read beside it.
     """
 
     head: nn.Module
@@ -43,7 +43,7 @@ class Network(nn.Module):
         return torch.cat([work(part) for part in torch.tensor_split(given, -(-len(given) // most))])
 
     def _packs(self, given: Tensor) -> bool:
-        """Whether it pays to get ready for N inputs, and nothing else would come out."""
+        """Whether layers are packed for N inputs: where it pays, and as much comes out."""
         if traced() or not torch.is_inference_mode_enabled() or given.device.type != "cpu":
             return False
         exact = given.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")

@@ -67,7 +67,7 @@ class CNNNetwork(Network):
     def _many(self, image: Tensor) -> Tensor:
         # The blocks in order; of many pictures, the first only where ink reaches.
         by_boxes = self._packs(image) and not hooked(self.blocks)
-        maps = inked(image, self.blocks[:6]) if by_boxes else None
+        maps = inked(image, self.blocks[:6], FEW) if by_boxes else None
         if maps is None:
             return self._read(self.blocks, image, FEW)
         return self._read(self.blocks[6:], maps, FEW)

@@ -1,7 +1,7 @@
 """Convolutions in reading on a CPU, worked out only where ink reaches.
 
-Nine tenths of the notebook's pictures are white paper, and three fifths of their cells lie outside
-the box that ink reaches. There the convolutions say what they say of a white sheet.
+Nine tenths of the area of the notebook's pictures are white paper, and three fifths of their cells
+lie outside the box that ink reaches. There the convolutions say what they say of a white sheet.
 """
 
 from collections.abc import Iterator
@@ -17,26 +17,25 @@ from hwr.networks.packed import packed
 
 WHITE = 1
 MANY = 100
-"""Pictures of which enough have boxes alike."""
+"""Pictures; of fewer, too few have boxes alike."""
 MOST = 0.7
 """Mean share of cells in the boxes; with more, whole pictures are as fast."""
-FEW = 16
-"""Whole pictures whose maps a processor's cache holds."""
 SPARE = 1.2
-"""Times the cells in the boxes may be worked out, so that boxes of about one size go together."""
+"""Cells that may be worked out for each in a box, so that boxes of about one size go together."""
 
 
-def inked(image: Tensor, stage: nn.Sequential) -> Tensor | None:
+def inked(image: Tensor, stage: nn.Sequential, most: int) -> Tensor | None:
     """What a stage makes of pictures, in inference mode; None where boxes would save no time.
 
-    The sums are those of whole pictures, but their order, and so the last bits of a picture, may
-    depend on the others.
+    The sums are those of whole pictures, but their order, and so the last bits of a picture's
+    values, may depend on the other pictures.
 
     Args:
         image: Shape (N, 1, H, W) on the CPU.
         stage: Padding with zeros, convolution and ReLU; the same padding, convolution and
             max-pooling. Padding keeps the size; strides and dilations are one; pooling neither
             pads nor overlaps.
+        most: How many whole pictures have as many cells as are worked out at a time.
 
     Returns:
         One value for each cell of the pooling, shape (N, O, H', W').
@@ -58,16 +57,18 @@ def inked(image: Tensor, stage: nn.Sequential) -> Tensor | None:
     before, behind = packed(nn.Sequential(first, relu)), packed(nn.Sequential(second, pool))
     white: Tensor = stage(torch.full_like(image[:1], WHITE))
     found = white.permute(0, 2, 3, 1).repeat(len(image), 1, 1, 1)
-    cells = found.flatten(0, 2)
-    for part, h, w in _alike(high, wide, FEW * rows * columns):
+    for part, h, w in _alike(high, wide, most * rows * columns):
         y, x = np.minimum(row[part], rows - h), np.minimum(column[part], columns - w)
         size = height * h + top + bottom, width * w + left + right
         boxes = _windows(sheet, (size[0] + top + bottom, size[1] + left + right), cell)[part, y, x]
-        maps = before(boxes[:, None].contiguous(memory_format=torch.channels_last))
+        maps = before(boxes[:, None])
         maps.masked_fill_(_windows(outside, size, cell)[y, x][:, None], 0)
-        lines = (part * rows + y)[:, None, None] + np.arange(h)[:, None]
-        at = lines * columns + x[:, None, None] + np.arange(w)
-        cells[at] = behind(maps).permute(0, 2, 3, 1)
+        at = (
+            part[:, None, None],
+            y[:, None, None] + np.arange(h)[:, None],
+            x[:, None, None] + np.arange(w),
+        )
+        found[at] = behind(maps).permute(0, 2, 3, 1)
     return found.permute(0, 3, 1, 2)
 
 
@@ -80,7 +81,7 @@ def _reached(
         ink: In which lines there is any, shape (N, lines); where there is none, one cell counts.
         cell: Lines of a cell.
         before: How many lines before its own a cell sees.
-        after: And after its own.
+        after: How many lines after its own it sees.
     """
     lines = ink.shape[1]
     cells = lines // cell
@@ -93,12 +94,13 @@ def _reached(
 def _alike(
     high: NDArray[np.int64], wide: NDArray[np.int64], most: int
 ) -> Iterator[tuple[NDArray[np.int64], int, int]]:
-    """Pictures whose boxes are about as large, no more than so many cells; and the box of all."""
+    """Boxes of about one size, one or of at most so many cells in all; and sides that hold each."""
     order = np.lexsort((np.where(high % 2, wide, -wide), high))
     while len(order):
         tall, broad = (np.maximum.accumulate(sides[order[:most]]) for sides in (high, wide))
         cells = tall * broad * np.arange(1, len(tall) + 1)
         enough = (cells > most) | (cells > SPARE * np.cumsum((high * wide)[order[:most]]))
+        enough[0] = False
         count = int(enough.argmax()) or len(tall)
         yield order[:count], int(tall[count - 1]), int(broad[count - 1])
         order = order[count:]

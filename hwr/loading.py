@@ -126,7 +126,7 @@ def _file_of(folder: Path) -> Path | None:
 
 
 def logits(network: Any, image: Any) -> Any:
-    """Logits (N, C) of many images (N, 1, H, W), each read alone, in inference mode."""
+    """Logits (N, C) of any number of images (N, 1, H, W), each read alone, in inference mode."""
     import torch
 
     each = image.shape[1:].numel() * (1 + network.views)

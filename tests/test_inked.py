@@ -1,7 +1,6 @@
 """What is worked out only where ink reaches is what comes out of whole pictures."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -80,8 +79,10 @@ def test_boxes_go_together_by_size_and_in_bounds() -> None:
     assert len(parts) < 100
 
 
-def calls(made: CNNNetwork, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> tuple[Tensor, Any]:
-    """What a network says, and what became of its boxes: None if they were not asked for."""
+def calls(
+    made: CNNNetwork, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, list[bool]]:
+    """What a network says, and for each time that it asked for boxes, whether it got any."""
     asked: list[bool] = []
 
     def spy(image: Tensor, stage: torch.nn.Sequential, most: int) -> Tensor | None:

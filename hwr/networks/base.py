@@ -43,7 +43,7 @@ class Network(nn.Module):
         return torch.cat([work(part) for part in torch.tensor_split(given, -(-len(given) // most))])
 
     def _packs(self, given: Tensor) -> bool:
-        """Whether layers are packed for N inputs: where it pays, and as much comes out."""
+        """Whether N inputs are enough to pack layers for them, and nothing forbids it."""
         if traced() or not torch.is_inference_mode_enabled() or given.device.type != "cpu":
             return False
         exact = given.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")

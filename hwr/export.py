@@ -12,7 +12,8 @@ import numpy as np
 
 from hwr.errors import RunError, UserError, printable, sentence
 from hwr.files import whole
-from hwr.loading import load, onnx_runtime
+from hwr.loading import load
+from hwr.onnxfile import onnx_runtime
 from hwr.stopping import unstopped
 
 CHECKED = 256

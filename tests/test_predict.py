@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import export, forest, images, loading, predict, synthetic
+from hwr import export, forest, images, loading, onnxfile, predict, synthetic
 from hwr.config import compose
 from hwr.errors import DataError, RunError
 from hwr.frame import Frame, fit
@@ -137,7 +137,7 @@ def test_one_array_of_many_reads_as_its_pictures(
             assert found.shape == (len(many), 62)
             np.testing.assert_array_equal(found, reader.probabilities(list(many), frame="as_is"))
     whole = [reader.probabilities(arrays, frame="as_is") for reader in readers]
-    for module, name in ((predict, "BATCH"), (loading, "PICTURES"), (loading, "FEW")):
+    for module, name in ((predict, "BATCH"), (loading, "PICTURES"), (onnxfile, "FEW")):
         monkeypatch.setattr(module, name, 3)
     monkeypatch.setattr(predict, "MANY", 7 * 1200)
     monkeypatch.setattr(loading, "PIXELS", 1)

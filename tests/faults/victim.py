@@ -34,7 +34,7 @@ from hwr import (
     fetch,
     forest,
     forestfile,
-    loading,
+    onnxfile,
     recorder,
     report,
 )
@@ -158,7 +158,7 @@ def limited(most: int) -> None:
 
 def hurried() -> None:
     """Before a command that would wait a minute for an ONNX file."""
-    loading.MOST_SECONDS = 2
+    onnxfile.MOST_SECONDS = 2
 
 
 def finds(programs: Path) -> None:

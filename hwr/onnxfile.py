@@ -2,27 +2,30 @@
 
 import importlib
 import json
+import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwr.errors import RunError
+from hwr.inked import MANY, Array, ending, inked
 from hwr.stopping import unstopped
 
 FEW = 16
 """Pictures that onnxruntime is given at a time: of more, the maps would not stay in the cache."""
+PIXELS = 2**20
+"""Of so many at a time it is looked up where ink is."""
 MOST_BYTES, MOST_SECONDS = 4 * 2**30, 60
 """What an ONNX file may take for so many pictures: it can hold any program."""
 
-Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Scores = Callable[[Array], Array]
 
 
 def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
@@ -50,7 +53,13 @@ def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
     except Exception as error:  # onnxruntime has kinds of its own, without a common one
         raise RunError(f"{path} is no ONNX file of hwr-export") from error
 
-    def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    @cache
+    def halves() -> tuple[Any, Any, Sequence[int], Sequence[int]] | None:
+        if (found := _halves(onnx, model)) is None:
+            return None
+        return _session(onnxruntime, found[0]), _session(onnxruntime, found[1]), *found[2:]
+
+    def scores(image: Array) -> Array:
         run = onnxruntime.RunOptions()
         over, started, found = threading.Event(), time.monotonic(), []
 
@@ -61,16 +70,26 @@ def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
                     return
 
         threading.Thread(target=watch, daemon=True).start()
+
+        def call(work: Any, given: Array) -> Array:
+            nonlocal started
+            started = time.monotonic()
+            (one,) = work.run(None, {"image": given}, run)
+            if len(one) != len(given):
+                raise ValueError(f"it tells of {len(one)}")
+            return np.asarray(one)
+
         try:
-            for part in np.array_split(image, max(1, -(-len(image) // FEW))):
-                started = time.monotonic()
-                (one,) = session.run(None, {"image": part}, run)
-                if len(one) != len(part):
-                    raise ValueError(f"it tells of {len(one)}")
-                found.append(one)
+            for part in _split(image, max(FEW, PIXELS // math.prod(image.shape[1:]))):
+                work, given = session, part
+                if len(part) >= MANY and (told := halves()):
+                    first, rest, pads, cell = told
+                    maps = inked(part, partial(call, first), pads, cell, FEW)
+                    work, given = (session, part) if maps is None else (rest, maps)
+                found += [call(work, few) for few in _split(given, FEW)]
         except Exception as error:
             why = str(error).splitlines()[0]
-            raise RunError(f"{path} can't read {len(part)} pictures: {why}") from error
+            raise RunError(f"{path} can't read {len(image)} pictures: {why}") from error
         finally:
             over.set()
         return np.concatenate(found)
@@ -90,17 +109,82 @@ def onnx_runtime() -> Any:
     return importlib.import_module("onnxruntime")
 
 
+def _split(given: Array, most: int) -> list[Array]:
+    return np.array_split(given, max(1, -(-len(given) // most)))
+
+
 def _session(onnxruntime: Any, content: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print is told by the exception
     _bound_memory(onnxruntime)
     options.add_session_config_entry("session.use_env_allocators", "1")
+    # Between two calls, one session's waiting threads would be in the way of another's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(
         content,
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=["ConstantFolding"],  # would compute before anything is bounded
+        enable_fallback=0,  # would print what goes wrong, and try the same again
     )
+
+
+def _halves(onnx: Any, model: Any) -> tuple[bytes, bytes, Sequence[int], Sequence[int]] | None:
+    """A file of the CNN in two: the stage that `hwr.inked` asks for, and what remains.
+
+    Returns:
+        Both as ONNX files of channels-last maps, and `inked`'s `pads` and `cell`; None if the file
+        begins with something else.
+    """
+    helper, stage, rest = onnx.helper, model.graph.node[:4], model.graph.node[4:]
+    told: list[Any] = [
+        {one.name: helper.get_attribute_value(one) for one in node.attribute} for node in stage
+    ]
+    if [node.op_type for node in stage] != ["Conv", "Relu", "Conv", "MaxPool"]:
+        return None
+    pads, kernel = (told[0].get(name) for name in ("pads", "kernel_shape"))
+    cell = told[3].get("kernel_shape")
+    usual = {"auto_pad": b"NOTSET", "dilations": [1, 1]}
+    convolution = usual | {"group": 1, "strides": [1, 1], "pads": pads, "kernel_shape": kernel}
+    pooling = usual | {"ceil_mode": 0, "storage_order": 0, "pads": [0] * 4}
+    pooling |= {"strides": cell, "kernel_shape": cell}
+    if told != [convolution, {}, convolution, pooling]:
+        return None
+    top, left, bottom, right = pads
+    names = ["image", *(node.output[0] for node in stage)]
+    later = {one.name for one in model.graph.output}.union(*(node.input for node in rest))
+    if (
+        [top + bottom + 1, left + right + 1] != kernel
+        or [node.input[0] for node in stage] != names[:4]
+        or later.intersection(names[:4])
+    ):
+        return None
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    inner = onnx.numpy_helper.to_array(weights[stage[0].input[1]])
+    sides = left, right, top, bottom
+    told_where = onnx.numpy_helper.from_array(ending(inner, sides), stage[0].input[1])
+    bare = convolution | {"pads": [0] * 4}
+    begin = [
+        helper.make_node("Transpose", ["image"], ["boxes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["boxes", *stage[0].input[1:]], names[1:2], **bare),
+        stage[1],
+        helper.make_node("Conv", stage[2].input, names[3:4], **bare),
+        stage[3],
+        helper.make_node("Transpose", names[4:], ["maps"], perm=[0, 2, 3, 1]),
+    ]
+    end = [helper.make_node("Transpose", ["image"], names[4:], perm=[0, 3, 1, 2]), *rest]
+
+    def half(nodes: list[Any], given: dict[str, Any]) -> bytes:
+        used = {name for node in nodes for name in node.input}
+        sheets = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [*"nhwc"])
+        said = helper.make_tensor_value_info(nodes[-1].output[0], onnx.TensorProto.FLOAT, None)
+        held = [weight for name, weight in given.items() if name in used]
+        graph = helper.make_graph(nodes, "half", [sheets], [said], held)
+        opsets, version = model.opset_import, model.ir_version
+        made = helper.make_model(graph, opset_imports=opsets, ir_version=version)
+        return bytes(made.SerializeToString())
+
+    return half(begin, weights | {told_where.name: told_where}), half(end, weights), sides, cell
 
 
 def _does_more(onnx: Any, model: Any) -> bool:

@@ -1,14 +1,23 @@
 """What is worked out only where ink reaches is what comes out of whole pictures."""
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
 
-from hwr.networks import cnn, inked
+from hwr import export, inked, onnxfile
+from hwr.alphabet import Alphabet
+from hwr.errors import RunError
+from hwr.networks import cnn
 from hwr.networks.cnn import CNNNetwork
+from hwr.networks.mlp import MLPNetwork
+from hwr.predict import Recognizer
 
 SIZES = [(30, 40), (12, 16), (14, 19), (31, 43), (47, 60)]
 
@@ -46,23 +55,26 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dot_anywhere_changes_what_it_changes_in_whole_pictures(size: tuple[int, int]) -> None:
     image = torch.ones(size[0] * size[1], *size)
     image.flatten(1).fill_diagonal_(0.3)
-    stage = network(size).blocks[:6]
-    found = inked.inked(image[:, None], stage, 16)
+    made = network(size)
+    found = made._inked(image[:, None])
     assert found is not None
-    torch.testing.assert_close(found, stage(image[:, None]))
+    torch.testing.assert_close(found, made.blocks[:6](image[:, None]))
 
 
 @torch.inference_mode()
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("few", [1, 3, 1000])
 @pytest.mark.parametrize("size", SIZES)
-def test_boxes_are_read_like_whole_pictures(size: tuple[int, int], few: int) -> None:
+def test_boxes_are_read_like_whole_pictures(
+    size: tuple[int, int], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cnn, "FEW", few)
     image = torch.cat([written(60, size), torch.rand(3, 1, *size), torch.ones(3, 1, *size)])
     image = image[torch.randperm(len(image))]
-    stage = network(size).blocks[:6]
-    found = inked.inked(image, stage, few)
+    made = network(size)
+    found = made._inked(image)
     assert found is not None
-    torch.testing.assert_close(found, stage(image))
+    torch.testing.assert_close(found, made.blocks[:6](image))
 
 
 def test_boxes_go_together_by_size_and_in_bounds() -> None:
@@ -85,8 +97,8 @@ def calls(
     """What a network says, and for each time that it asked for boxes, whether it got any."""
     asked: list[bool] = []
 
-    def spy(image: Tensor, stage: torch.nn.Sequential, most: int) -> Tensor | None:
-        found = inked.inked(image, stage, most)
+    def spy(*given: Any) -> inked.Array | None:
+        found = inked.inked(*given)
         asked.append(found is not None)
         return found
 
@@ -173,3 +185,143 @@ def test_a_value_that_is_no_number_is_ink(monkeypatch: pytest.MonkeyPatch) -> No
     finite = found.isfinite().all(1)
     assert not finite[7]
     assert finite.sum() == 149
+
+
+def exported(made: torch.nn.Module, size: tuple[int, int], folder: Path) -> Path:
+    """An ONNX file of a network that wasn't trained."""
+
+    @torch.inference_mode()
+    def scores(image: inked.Array) -> inked.Array:
+        return made(torch.from_numpy(image)).softmax(1).numpy()
+
+    alphabet = Alphabet(tuple(map(str, range(62))))
+    with pytest.MonkeyPatch.context() as patch:
+        reader = Recognizer(alphabet, size, "notebook", made, None, {}, scores)
+        patch.setattr(export, "load", lambda _: reader)
+        export.export(folder, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(network(), (30, 40), tmp_path_factory.mktemp("exported"))
+
+
+def by_boxes(
+    file: Path, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[inked.Array, list[bool]]:
+    """What a file says, and for each time that it asked for boxes, whether it got any."""
+    asked: list[bool] = []
+
+    def spy(*given: Any) -> inked.Array | None:
+        found = inked.inked(*given)
+        asked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(onnxfile, "inked", spy)
+    return onnxfile.load_onnx(file)[2](image.numpy()), asked
+
+
+def alone(file: Path, image: Tensor) -> inked.Array:
+    """What a file says of pictures when it is given few."""
+    scores = onnxfile.load_onnx(file)[2]
+    return np.concatenate([scores(part.numpy()) for part in image.split(inked.MANY - 1)])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_onnx_file_reads_by_boxes_as_whole(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inked, "MOST", 2)
+    file = exported(network(size), size, tmp_path)
+    image = torch.cat([written(200, size), torch.rand(3, 1, *size), torch.ones(3, 1, *size)])
+    found, asked = by_boxes(file, image, monkeypatch)
+    assert asked == [True]
+    np.testing.assert_allclose(found, alone(file, image), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes"),
+    [
+        (lambda: torch.rand(200, 1, 30, 40), [False]),
+        (lambda: written(inked.MANY - 1), []),
+        (lambda: written(inked.MANY), [True]),
+        (lambda: torch.ones(200, 1, 30, 40), [True]),
+        (lambda: written(2000), [True, True, True]),
+    ],
+    ids=["full of ink", "few", "enough", "blank", "very many"],
+)
+def test_an_onnx_file_takes_boxes_where_they_pay(
+    image: Callable[[], Tensor], boxes: list[bool], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = image()
+    found, asked = by_boxes(file, given, monkeypatch)
+    assert asked == boxes
+    np.testing.assert_allclose(found, alone(file, given), rtol=1e-4, atol=1e-6)
+
+
+def test_an_onnx_file_of_another_network_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = exported(MLPNetwork(62, (30, 40), 9).eval(), (30, 40), tmp_path)
+    found, asked = by_boxes(file, written(150), monkeypatch)
+    assert asked == []
+    assert found.shape == (150, 62)
+
+
+def attribute(node: int, name: str, value: Any) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        (one,) = (one for one in graph.node[node].attribute if one.name == name)
+        one.CopyFrom(onnx.helper.make_attribute(name, value))
+
+    return change
+
+
+def another_reader(node: int) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        name = graph.node[node].output[0]
+        graph.node.append(onnx.helper.make_node("Relu", [name], ["elsewhere"]))
+
+    return change
+
+
+def another_output(graph: Any) -> None:
+    graph.output.append(onnx.helper.make_tensor_value_info(graph.node[1].output[0], 1, None))
+
+
+CHANGES = {
+    "pads of the first": attribute(0, "pads", [1, 2, 1, 1]),
+    "pads of both": lambda graph: [attribute(k, "pads", [1, 1, 1, 1])(graph) for k in (0, 2)],
+    "strides": attribute(2, "strides", [1, 2]),
+    "dilations": attribute(2, "dilations", [2, 1]),
+    "groups": attribute(2, "group", 16),
+    "auto_pad": attribute(0, "auto_pad", "SAME_UPPER"),
+    "overlapping pools": attribute(3, "strides", [2, 4]),
+    "padded pools": attribute(3, "pads", [1, 0, 0, 0]),
+    "ceil": attribute(3, "ceil_mode", 1),
+    "no ReLU": lambda graph: setattr(graph.node[1], "op_type", "Abs"),
+    "another order": lambda graph: graph.node[2].input.__setitem__(0, graph.node[0].output[0]),
+    "maps seen again": another_reader(0),
+    "pictures seen again": lambda graph: graph.node[5].input.__setitem__(0, "image"),
+    "maps told": another_output,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_onnx_file_that_begins_otherwise_is_not_halved(change: str, file: Path) -> None:
+    model = onnx.load(file)
+    assert onnxfile._halves(onnx, model) is not None
+    other = copy.deepcopy(model)
+    CHANGES[change](other.graph)
+    assert other != model
+    assert onnxfile._halves(onnx, other) is None
+
+
+def test_a_broken_onnx_file_is_told_of_once(
+    file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(file.read_bytes().replace(b"Softmax", b"\xeeoftmax"))
+    with pytest.raises(RunError, match=r"broken\.onnx is no ONNX file of hwr-export$"):
+        onnxfile.load_onnx(broken)
+    assert capfd.readouterr() == ("", "")

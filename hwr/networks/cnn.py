@@ -1,14 +1,17 @@
 """The notebook's CNN."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hwr.inked import Array, ending, inked
 from hwr.networks.base import Network, keras_initialise
 from hwr.networks.dropout import Dropout
-from hwr.networks.inked import inked
-from hwr.networks.packed import hooked
+from hwr.networks.packed import Work, hooked, packed
 from hwr.networks.pooled import pooled
 
 FEW = 16
@@ -67,10 +70,28 @@ class CNNNetwork(Network):
     def _many(self, image: Tensor) -> Tensor:
         # The blocks in order; of many pictures, the first only where ink reaches.
         by_boxes = self._packs(image) and not hooked(self.blocks)
-        maps = inked(image, self.blocks[:6], FEW) if by_boxes else None
+        maps = self._inked(image) if by_boxes else None
         if maps is None:
             return self._read(self.blocks, image, FEW)
         return self._read(self.blocks[6:], maps, FEW)
+
+    def _inked(self, image: Tensor) -> Tensor | None:
+        # The first block, only where ink reaches; None where that would save no time.
+        layers: list[Any] = list(self.blocks[:6])
+        pad, first, relu, _, second, pool = layers
+
+        @cache
+        def work() -> Work:
+            told = deepcopy(first)
+            told.weight = nn.Parameter(torch.from_numpy(ending(first.weight.numpy(), pad.padding)))
+            return packed(nn.Sequential(told, relu, second, pool))
+
+        def stage(boxes: Array) -> Array:
+            maps = work()(torch.from_numpy(boxes).permute(0, 3, 1, 2))
+            return maps.permute(0, 2, 3, 1).numpy()
+
+        found = inked(image.numpy(), stage, pad.padding, pool.kernel_size, FEW)
+        return None if found is None else torch.from_numpy(found).permute(0, 3, 1, 2)
 
     def _trained(self, image: Tensor) -> Tensor:
         # The blocks in order; two stages of them go through `pooled`, which trains them faster.

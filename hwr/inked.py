@@ -4,18 +4,17 @@ Nine tenths of the area of the notebook's pictures are white paper, and three fi
 lie outside the box that ink reaches. There the convolutions say what they say of a white sheet.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
-from hwr.networks.packed import packed
+Array = NDArray[np.float32]
 
 WHITE = 1
+OUTSIDE = -1e30
+"""Added where a picture has ended: less than any sum."""
 MANY = 100
 """Pictures; of fewer, too few have boxes alike."""
 MOST = 0.7
@@ -24,52 +23,70 @@ SPARE = 1.2
 """Cells that may be worked out for each in a box, so that boxes of about one size go together."""
 
 
-def inked(image: Tensor, stage: nn.Sequential, most: int) -> Tensor | None:
-    """What a stage makes of pictures, in inference mode; None where boxes would save no time.
+def inked(
+    image: Array,
+    stage: Callable[[Array], Array],
+    pads: Sequence[int],
+    cell: Sequence[int],
+    most: int,
+) -> Array | None:
+    """What a stage makes of pictures; None where boxes would save no time.
 
-    The sums are those of whole pictures, but their order, and so the last bits of a picture's
-    values, may depend on the other pictures.
+    The stage is a convolution and ReLU, then a convolution and max-pooling. Both convolutions pad a
+    whole picture equally and keep its size; strides and dilations are one; pooling neither pads nor
+    overlaps.
 
     Args:
-        image: Shape (N, 1, H, W) on the CPU.
-        stage: Padding with zeros, convolution and ReLU; the same padding, convolution and
-            max-pooling. Padding keeps the size; strides and dilations are one; pooling neither
-            pads nor overlaps.
+        image: Shape (N, 1, H, W).
+        stage: The same without padding, from boxes (n, h, w, 2) to (n, y, x, O): of grey values,
+            and of ones where the picture has ended, for which see `ending`.
+        pads: How many lines a convolution pads on the left, right, top and bottom.
+        cell: Height and width of the pooling.
         most: How many whole pictures have as many cells as are worked out at a time.
 
     Returns:
-        One value for each cell of the pooling, shape (N, O, H', W').
+        One value for each cell of the pooling, shape (N, Y, X, O).
     """
     if len(image) < MANY:
         return None
-    layers: list[Any] = list(stage)
-    pad, first, relu, _, second, pool = layers
-    left, right, top, bottom = pad.padding
-    height, width = cell = pool.kernel_size
-    ink: Any = (image[:, 0] != WHITE).numpy()
-    row, high, rows = _reached(ink.any(2), height, 2 * top, 2 * bottom)
-    column, wide, columns = _reached(ink.any(1), width, 2 * left, 2 * right)
+    left, right, top, bottom = (2 * side for side in pads)  # of both convolutions
+    height, width = cell
+    ink = image[:, 0] != WHITE
+    row, high, rows = _reached(ink.any(2), height, top, bottom)
+    column, wide, columns = _reached(ink.any(1), width, left, right)
     if (high * wide).mean() > MOST * rows * columns:
         return None
-    sheet = functional.pad(image[:, 0], [2 * side for side in pad.padding])
-    # Around a picture, the second convolution sees zeros, not what the first makes of zeros.
-    outside = functional.pad(torch.zeros_like(image[0, 0], dtype=torch.bool), pad.padding, value=1)
-    before, behind = packed(nn.Sequential(first, relu)), packed(nn.Sequential(second, pool))
-    white: Tensor = stage(torch.full_like(image[:1], WHITE))
-    found = white.permute(0, 2, 3, 1).repeat(len(image), 1, 1, 1)
+    down, along = image.shape[2:]
+    sheet = np.zeros((len(image) + 1, down + top + bottom, along + left + right, 2), np.float32)
+    sheet[..., 1] = 1
+    inside = sheet[:, top : top + down, left : left + along]
+    inside[..., 1] = 0
+    inside[:-1, ..., 0] = image[:, 0]
+    inside[-1, ..., 0] = WHITE
+    white = stage(sheet[-1:])
+    found = np.repeat(white, len(image), 0)
     for part, h, w in _alike(high, wide, most * rows * columns):
         y, x = np.minimum(row[part], rows - h), np.minimum(column[part], columns - w)
         size = height * h + top + bottom, width * w + left + right
-        boxes = _windows(sheet, (size[0] + top + bottom, size[1] + left + right), cell)[part, y, x]
-        maps = before(boxes[:, None])
-        maps.masked_fill_(_windows(outside, size, cell)[y, x][:, None], 0)
+        windows = sliding_window_view(sheet, size, (1, 2))[:, ::height, ::width]
         at = (
             part[:, None, None],
             y[:, None, None] + np.arange(h)[:, None],
             x[:, None, None] + np.arange(w),
         )
-        found[at] = behind(maps).permute(0, 2, 3, 1)
-    return found.permute(0, 3, 1, 2)
+        found[at] = stage(np.moveaxis(windows, 3, 5)[part, y, x])
+    return found
+
+
+def ending(weight: Array, pads: Sequence[int]) -> Array:
+    """Weights (O, 2, h, w) of a stage's first convolution, from (O, 1, h, w).
+
+    Behind its ReLU, the second channel leaves nothing outside of a picture: there the second
+    convolution sees zeros, not what the first makes of zeros.
+    """
+    ends = np.zeros_like(weight)
+    ends[:, :, pads[2], pads[0]] = OUTSIDE
+    return np.concatenate([weight, ends], 1)
 
 
 def _reached(
@@ -104,8 +121,3 @@ def _alike(
         count = int(enough.argmax()) or len(tall)
         yield order[:count], int(tall[count - 1]), int(broad[count - 1])
         order = order[count:]
-
-
-def _windows(sheets: Tensor, size: tuple[int, int], step: tuple[int, int]) -> Tensor:
-    """All windows of a size in sheets (..., H, W), shape (..., Y, X, *size)."""
-    return sheets.unfold(-2, size[0], step[0]).unfold(-2, size[1], step[1])

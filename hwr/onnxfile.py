@@ -55,7 +55,7 @@ def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
 
     @cache
     def halves() -> tuple[Any, Any, Sequence[int], Sequence[int]] | None:
-        if (found := _halves(onnx, model)) is None:
+        if (found := _halves(onnx, onnx.ModelProto.FromString(content))) is None:
             return None
         return _session(onnxruntime, found[0]), _session(onnxruntime, found[1]), *found[2:]
 
@@ -150,6 +150,7 @@ def _halves(onnx: Any, model: Any) -> tuple[bytes, bytes, Sequence[int], Sequenc
     pooling |= {"strides": cell, "kernel_shape": cell}
     if told != [convolution, {}, convolution, pooling]:
         return None
+    weights = {weight.name: weight for weight in model.graph.initializer}
     top, left, bottom, right = pads
     names = ["image", *(node.output[0] for node in stage)]
     later = {one.name for one in model.graph.output}.union(*(node.input for node in rest))
@@ -157,12 +158,14 @@ def _halves(onnx: Any, model: Any) -> tuple[bytes, bytes, Sequence[int], Sequenc
         [top + bottom + 1, left + right + 1] != kernel
         or [node.input[0] for node in stage] != names[:4]
         or later.intersection(names[:4])
+        or len(model.graph.output) > 1
+        or (kernel_of := stage[0].input[1]) not in weights
     ):
         return None
-    weights = {weight.name: weight for weight in model.graph.initializer}
-    inner = onnx.numpy_helper.to_array(weights[stage[0].input[1]])
     sides = left, right, top, bottom
-    told_where = onnx.numpy_helper.from_array(ending(inner, sides), stage[0].input[1])
+    told_where = onnx.numpy_helper.from_array(
+        ending(onnx.numpy_helper.to_array(weights[kernel_of]), sides), kernel_of
+    )
     bare = convolution | {"pads": [0] * 4}
     begin = [
         helper.make_node("Transpose", ["image"], ["boxes"], perm=[0, 3, 1, 2]),
@@ -174,17 +177,18 @@ def _halves(onnx: Any, model: Any) -> tuple[bytes, bytes, Sequence[int], Sequenc
     ]
     end = [helper.make_node("Transpose", ["image"], names[4:], perm=[0, 3, 1, 2]), *rest]
 
-    def half(nodes: list[Any], given: dict[str, Any]) -> bytes:
+    def half(nodes: list[Any], output: str, given: dict[str, Any]) -> bytes:
         used = {name for node in nodes for name in node.input}
         sheets = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [*"nhwc"])
-        said = helper.make_tensor_value_info(nodes[-1].output[0], onnx.TensorProto.FLOAT, None)
+        said = helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, None)
         held = [weight for name, weight in given.items() if name in used]
         graph = helper.make_graph(nodes, "half", [sheets], [said], held)
         opsets, version = model.opset_import, model.ir_version
         made = helper.make_model(graph, opset_imports=opsets, ir_version=version)
         return bytes(made.SerializeToString())
 
-    return half(begin, weights | {told_where.name: told_where}), half(end, weights), sides, cell
+    first = half(begin, "maps", weights | {told_where.name: told_where})
+    return first, half(end, model.graph.output[0].name, weights), sides, cell
 
 
 def _does_more(onnx: Any, model: Any) -> bool:

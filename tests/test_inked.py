@@ -137,7 +137,8 @@ def test_boxes_are_taken_where_they_pay(
 
 
 @pytest.mark.parametrize(
-    "case", ["gradients", "training", "double", "autocast", "blocks", "blocks.1", "blocks.9"]
+    "case",
+    ["gradients", "training", "double", "autocast", "no oneDNN", "blocks", "blocks.1", "blocks.9"],
 )
 def test_elsewhere_layers_see_whole_pictures(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made, image = network(), written(150)
@@ -148,6 +149,7 @@ def test_elsewhere_layers_see_whole_pictures(case: str, monkeypatch: pytest.Monk
     with (
         torch.inference_mode(case != "gradients"),
         torch.autocast("cpu", enabled=case == "autocast"),
+        torch.backends.mkldnn.flags(case != "no oneDNN", None, None),  # type: ignore[no-untyped-call]
     ):
         _, asked = calls(made.train(case == "training"), image, monkeypatch)
     assert asked == []
@@ -304,6 +306,9 @@ CHANGES = {
     "maps seen again": another_reader(0),
     "pictures seen again": lambda graph: graph.node[5].input.__setitem__(0, "image"),
     "maps told": another_output,
+    "weights elsewhere": lambda graph: graph.initializer.pop(
+        [weight.name for weight in graph.initializer].index(graph.node[0].input[1])
+    ),
 }
 
 
@@ -315,6 +320,19 @@ def test_an_onnx_file_that_begins_otherwise_is_not_halved(change: str, file: Pat
     CHANGES[change](other.graph)
     assert other != model
     assert onnxfile._halves(onnx, other) is None
+
+
+def test_what_nobody_asks_for_changes_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load(file)
+    dead = onnx.helper.make_node("Neg", [model.graph.output[0].name], ["dead"])
+    model.graph.node.append(dead)
+    onnx.save(model, tmp_path / "more.onnx")
+    image = written(150)
+    found, asked = by_boxes(tmp_path / "more.onnx", image, monkeypatch)
+    assert asked == [True]
+    np.testing.assert_allclose(found, alone(file, image), rtol=1e-4, atol=1e-6)
 
 
 def test_a_broken_onnx_file_is_told_of_once(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hwr.inked import Array, ending, inked
 from hwr.networks.base import Network, keras_initialise
 from hwr.networks.dropout import Dropout
-from hwr.networks.packed import Work, hooked, packed
+from hwr.networks.packed import Work, can_pack, hooked, packed
 from hwr.networks.pooled import pooled
 
 FEW = 16
@@ -69,7 +69,8 @@ class CNNNetwork(Network):
 
     def _many(self, image: Tensor) -> Tensor:
         # The blocks in order; of many pictures, the first only where ink reaches.
-        by_boxes = self._packs(image) and not hooked(self.blocks)
+        # What ends a picture there is a number that convolutions by transforms couldn't bear.
+        by_boxes = self._packs(image) and can_pack() and not hooked(self.blocks)
         maps = self._inked(image) if by_boxes else None
         if maps is None:
             return self._read(self.blocks, image, FEW)

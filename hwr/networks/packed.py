@@ -29,7 +29,7 @@ def packed(layers: nn.Module) -> Work:
         layers: In the mode for reading. Convolutions pad with zeros, by numbers of them;
             normalisation has running figures.
     """
-    if hooked(layers) or not _can_pack():
+    if hooked(layers) or not can_pack():
         return layers
     steps: list[Work] = []
     rest: list[Any] = [layers]
@@ -81,6 +81,7 @@ def _whole(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.contiguous()
 
 
-def _can_pack() -> bool:
+def can_pack() -> bool:
+    """Whether convolutions are oneDNN's, on a processor on which packing was measured."""
     mkldnn, measured = torch.backends.mkldnn, platform.machine() in ("x86_64", "AMD64")
     return bool(measured and mkldnn.is_available() and mkldnn.enabled)  # type: ignore[no-untyped-call]

@@ -161,6 +161,12 @@ def _glyphnet_problems(model: GlyphNetConfig, data: DataConfig) -> Iterator[str]
         yield f"data.height={data.height} is too small for model=glyphnet, which takes 16 or more"
     if not 1 / 8 <= model.width <= 8:
         yield f"model.width={model.width} must lie between 0.125 and 8"
+    if model.body not in ("own", "lcnet"):
+        yield f"model.body={model.body} must be own or lcnet"
+    elif model.body == "lcnet" and model.width != 1:
+        yield f"model.width={model.width} is for model.body=own; lcnet has one width"
+    if not 0 <= model.body_lr <= 10:
+        yield f"model.body_lr={model.body_lr} must lie between 0 and 10"
     for name in ("dropout", "label_smoothing"):
         if not 0 <= getattr(model, name) < 1:
             yield f"model.{name}={getattr(model, name)} must lie between 0 and below 1"

@@ -44,6 +44,7 @@ def write(
         chosen += "; validated on the test pictures, by which nothing was chosen"
     mistakes = Counter((label, guess) for _, label, guess, _ in predictions if label != guess)
     pairs = [f"| {cell(a)} | {cell(b)} | {count} |" for (a, b), count in mistakes.most_common(10)]
+    began = [metrics["began_with"]] if "began_with" in metrics else []
     lines = [
         f"# {cell(metrics['model'])} on {cell(metrics['data'])}",
         "",
@@ -57,6 +58,11 @@ def write(
         f"{metrics['val_pictures']:,} for validation, "
         f"{metrics['test_pictures']:,} for test; {chosen}.",
         f"- Fingerprint of the data: `{metrics['data_fingerprint']}`.",
+        *(
+            [f"- Began with the weights of {began}."]
+            if (began := metrics.get("began_with"))
+            else []
+        ),
         "",
         "| on the test pictures | |",
         "|---|---|",

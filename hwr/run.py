@@ -87,8 +87,16 @@ def card(config: RunConfig, characters: Characters, split: Split) -> dict[str, A
         "val_is_test": config.split.val_is_test,
         "train_pictures": len(split.train),
         "seed": config.seed,
+        **began_with(config),
     }
     return {"about": about, "frame": dataclasses.asdict(frame) if frame else None}
+
+
+def began_with(config: RunConfig) -> dict[str, str]:
+    """Whose weights a network began with, if it did."""
+    if getattr(getattr(config, "model", None), "body", "own") != "lcnet":
+        return {}
+    return {"began_with": "PP-OCRv6_rec_small (Baidu, Apache License 2.0)"}
 
 
 def finish(
@@ -118,6 +126,7 @@ def finish(
     still_there(folder)
     metrics = {
         **figures,
+        **began_with(config),
         "seed": config.seed,
         "data": config.data.name,
         "classes": len(characters.alphabet),

@@ -210,6 +210,8 @@ class GlyphNetConfig(ModelConfig):
         label_smoothing: Share of the target that is spread over all classes, 0 to below 1.
         temperature: Logits are divided by it when reading, 0.05 to 20.
         views: When reading, a picture is looked at again under so many other views, 0 to 4.
+        body: `own` convolutions, or `lcnet`: those of PP-OCRv6's recogniser of text lines.
+        body_lr: Times `lr`, of the convolutions, 0 to 10.
     """
 
     width: float
@@ -218,6 +220,8 @@ class GlyphNetConfig(ModelConfig):
     label_smoothing: float
     temperature: float
     views: int
+    body: str
+    body_lr: float
 
 
 @dataclass

@@ -19,7 +19,7 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hwr import checkpoint, memory, metrics, report, run, tensorboard, together
+from hwr import checkpoint, memory, metrics, pretrained, report, run, tensorboard, together
 from hwr.alphabet import Alphabet
 from hwr.augment import changes
 from hwr.batches import Batches
@@ -66,7 +66,8 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
     Raises:
         DataError: The data set is missing, broken, or cannot be split as asked.
-        RunError: The folder holds a run, the checkpoint does not fit, or a number is none.
+        RunError: The folder holds a run, the checkpoint does not fit, a number is none, or the
+            weights to begin with are missing.
         ConfigError: Lightning's Trainer refuses a setting.
         KeyboardInterrupt: Stopped; the message says how to go on.
     """
@@ -78,6 +79,8 @@ def train(config: TrainConfig, folder: Path) -> dict[str, Any]:
     data = CharacterData(config.data, config.split, config.seed, config.augment, grouped, bundle)
     data.setup()
     model = build(config.model, data.alphabet, config.data)
+    if not config.ckpt:
+        pretrained.begin(model)
     model.automatic_optimization = bundle == 1
     if config.monitor and config.monitor.removeprefix("val/") not in (
         "loss",
@@ -170,8 +173,9 @@ def check_checkpoint(path: Path, model: LightningModule, recorder: Recorder, epo
     found = checkpoint.read(path)
     checkpoint.network(path, found)
     try:
-        # Checkpoints from before there was a width say nothing of it.
-        saved = {"model": found["model"], "width": 1.0, **found["hyper_parameters"]}
+        # Checkpoints from before there were these say nothing of them.
+        plain = {"width": 1.0, "body": "own", "body_lr": 1.0}
+        saved = {"model": found["model"], **plain, **found["hyper_parameters"]}
         state = found["callbacks"][recorder.state_key]
         done, saved = len(state["history"]), json.loads(json.dumps({**saved, **state["identity"]}))
     except Exception as error:  # whatever a hostile file holds

@@ -33,6 +33,8 @@ class GlyphNet(CharacterClassifier):
         dropout: Share of values dropped before the features.
         temperature: Logits are divided by it when reading.
         views: Under so many other views a picture is looked at when reading.
+        body: `own` convolutions, or those of `lcnet`.
+        body_lr: Times `lr`, of the convolutions.
     """
 
     network: GlyphNetwork
@@ -49,12 +51,15 @@ class GlyphNet(CharacterClassifier):
         dropout: float = 0.0,
         temperature: float = 1.0,
         views: int = 0,
+        body: str = "own",
+        body_lr: float = 1.0,
     ) -> None:
         super().__init__(
-            alphabet, GlyphNetwork(len(alphabet), size, width, dropout, temperature, views)
+            alphabet, GlyphNetwork(len(alphabet), size, width, dropout, temperature, views, body)
         )
         self.save_hyperparameters(logger=False)
         self.lr, self.weight_decay, self.label_smoothing = lr, weight_decay, label_smoothing
+        self.body_lr = body_lr
 
     def _loss(self, batch: Batch) -> Tensor:
         """The mean cross-entropy of a batch, alone and together."""
@@ -67,13 +72,18 @@ class GlyphNet(CharacterClassifier):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, its learning rate going up for a quarter of the steps and down to zero."""
-        weights = list(self.parameters())
-        kernels = [weight for weight in weights if weight.ndim > 1]
-        others = [weight for weight in weights if weight.ndim < 2]
-        groups: list[dict[str, Any]] = [
-            {"params": kernels},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        slow = self.body_lr * self.lr
+        groups: list[dict[str, Any]] = []  # of one rate two, as in checkpoints of before
+        for lr in dict.fromkeys((self.lr, slow)):
+            weights = [
+                weight
+                for name, weight in self.named_parameters()
+                if lr == (slow if name.startswith("network.body.") else self.lr)
+            ]
+            kernels = [weight for weight in weights if weight.ndim > 1]
+            others = [weight for weight in weights if weight.ndim < 2]
+            groups.append({"params": kernels, "lr": lr})
+            groups.append({"params": others, "lr": lr, "weight_decay": 0.0})
         optimizer = AdamW(
             groups, lr=self.lr, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
         )

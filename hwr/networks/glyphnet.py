@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from hwr.networks.base import Network
 from hwr.networks.context import Relation
+from hwr.networks.lcnet import LCNet
 from hwr.networks.packed import Work, packed
 from hwr.networks.warp import affine, taken
 
@@ -37,6 +38,7 @@ class GlyphNetwork(Network):
         temperature: Logits are divided by it when reading, so that probabilities are calibrated.
         views: When reading, a picture is looked at as it is and under so many of `VIEWS`, and the
             probabilities are averaged.
+        body: `own` convolutions, or those of `lcnet`, 2,675,136 of then 3,486,460 parameters.
     """
 
     head: nn.Linear
@@ -49,22 +51,22 @@ class GlyphNetwork(Network):
         dropout: float = 0.0,
         temperature: float = 1.0,
         views: int = 0,
+        body: str = "own",
     ) -> None:
         super().__init__()
         self.window, self.temperature, self.views = size[0], temperature, views
-        first, second, third, last = (8 * max(1, round(width * count / 8)) for count in CHANNELS)
-        self.body = nn.Sequential(
-            *(convolution(1, first, 5), nn.MaxPool2d(2)),
-            *(convolution(first, second), nn.MaxPool2d(2), Residual(second)),
-            *(convolution(second, third), nn.MaxPool2d(2), Residual(third)),
-            *(convolution(third, last), nn.MaxPool2d(2), Residual(last)),
-            nn.Flatten(),
-        )
+        if body == "lcnet":
+            rows, columns = -(-self.window // 16), -(-self.window // 4)
+            self.body = nn.Sequential(LCNet(), nn.AvgPool2d((rows, 2)), nn.Flatten())
+            seen = LCNet.channels * (columns // 2)
+        elif body == "own":
+            self.body, seen = own(self.window, width)
+        else:
+            raise ValueError(f"no convolutions {body!r}")
         self.place = nn.Sequential(nn.Linear(GEOMETRY, 32), nn.SiLU())
-        cells = (self.window // 16) ** 2
         self.join = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(last * cells + 32, FEATURES, bias=False),
+            nn.Linear(seen + 32, FEATURES, bias=False),
             *(nn.BatchNorm1d(FEATURES), nn.SiLU()),
         )
         self.head = nn.Linear(FEATURES, classes)
@@ -137,6 +139,19 @@ class GlyphNetwork(Network):
             return logits
         scores = (logits / self.temperature).log_softmax(1).view(-1, count, logits.shape[1])
         return scores.logsumexp(0)
+
+
+def own(window: int, width: float) -> tuple[nn.Sequential, int]:
+    """From windows (N, 1, window, window) to numbers (N, D), and D."""
+    first, second, third, last = (8 * max(1, round(width * count / 8)) for count in CHANNELS)
+    body = nn.Sequential(
+        *(convolution(1, first, 5), nn.MaxPool2d(2)),
+        *(convolution(first, second), nn.MaxPool2d(2), Residual(second)),
+        *(convolution(second, third), nn.MaxPool2d(2), Residual(third)),
+        *(convolution(third, last), nn.MaxPool2d(2), Residual(last)),
+        nn.Flatten(),
+    )
+    return body, last * (window // 16) ** 2
 
 
 def convolution(inside: int, outside: int, kernel: int = 3) -> nn.Sequential:

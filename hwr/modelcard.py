@@ -58,11 +58,7 @@ def write(
         f"{metrics['val_pictures']:,} for validation, "
         f"{metrics['test_pictures']:,} for test; {chosen}.",
         f"- Fingerprint of the data: `{metrics['data_fingerprint']}`.",
-        *(
-            [f"- Began with the weights of {began}."]
-            if (began := metrics.get("began_with"))
-            else []
-        ),
+        *(f"- Began with the weights of {whose}." for whose in began),
         "",
         "| on the test pictures | |",
         "|---|---|",

@@ -59,6 +59,17 @@ def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
             return None
         return _session(onnxruntime, found[0]), _session(onnxruntime, found[1]), *found[2:]
 
+    return session, card, _scores(path, onnxruntime, session, halves)
+
+
+def _scores(
+    path: Path,
+    onnxruntime: Any,
+    session: Any,
+    halves: Callable[[], tuple[Any, Any, Sequence[int], Sequence[int]] | None],
+) -> Scores:
+    """What a file does, in bounded time; `halves` is asked only when there are pictures enough."""
+
     def scores(image: Array) -> Array:
         run = onnxruntime.RunOptions()
         over, started, found = threading.Event(), time.monotonic(), []
@@ -94,7 +105,7 @@ def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
             over.set()
         return np.concatenate(found)
 
-    return session, card, scores
+    return scores
 
 
 def onnx_runtime() -> Any:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -91,10 +92,8 @@ def test_boxes_go_together_by_size_and_in_bounds() -> None:
     assert len(parts) < 100
 
 
-def calls(
-    made: CNNNetwork, image: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Tensor, list[bool]]:
-    """What a network says, and for each time that it asked for boxes, whether it got any."""
+def watched(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each time that a module asks for boxes, whether it got any."""
     asked: list[bool] = []
 
     def spy(*given: Any) -> inked.Array | None:
@@ -102,7 +101,15 @@ def calls(
         asked.append(found is not None)
         return found
 
-    monkeypatch.setattr(cnn, "inked", spy)
+    monkeypatch.setattr(module, "inked", spy)
+    return asked
+
+
+def calls(
+    made: CNNNetwork, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Tensor, list[bool]]:
+    """What a network says, and what became of its boxes."""
+    asked = watched(cnn, monkeypatch)
     return made(image), asked
 
 
@@ -212,15 +219,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_boxes(
     file: Path, image: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[inked.Array, list[bool]]:
-    """What a file says, and for each time that it asked for boxes, whether it got any."""
-    asked: list[bool] = []
-
-    def spy(*given: Any) -> inked.Array | None:
-        found = inked.inked(*given)
-        asked.append(found is not None)
-        return found
-
-    monkeypatch.setattr(onnxfile, "inked", spy)
+    """What a file says, and what became of its boxes."""
+    asked = watched(onnxfile, monkeypatch)
     return onnxfile.load_onnx(file)[2](image.numpy()), asked
 
 

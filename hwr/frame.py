@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hwr import images
-from hwr.paper import WORKING, darkness, ink_box
+from hwr.paper import WORKING, clean, darkness, ink_box
 
 CHUNK, ENOUGH = 1000, 20_000
 """Arrays that are measured at a time, and at most."""
@@ -111,8 +112,7 @@ def moments(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
     Returns:
         Shape (5,) or (N, 5); NaN without ink.
     """
-    left, top, right, bottom = np.moveaxis(ink_box(array), -1, 0)
-    spread = np.hypot((right - left) * aspect, bottom - top)
+    x, y, spread = place(array, aspect)
     ink = darkness(array)
     total = np.maximum(ink.sum(axis=(-2, -1)), 1e-9)
     # The area of a line over half of its outline, along which the brightness rises and falls.
@@ -122,8 +122,14 @@ def moments(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
     outline = np.hypot(down * cell, across).sum(axis=(-2, -1))
     pen = 2 * total * cell / np.maximum(outline, 1) / height
     weight = (ink**2).sum(axis=(-2, -1)) / total / 230
-    x, y = (left + right) / 2 * aspect, (top + bottom) / 2
     return np.stack([x, y, spread, weight, pen], axis=-1)
+
+
+def place(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
+    """Middle of the ink (x, y) and its diagonal, as `moments`, shape (3,) or (3, N)."""
+    left, top, right, bottom = np.moveaxis(ink_box(array), -1, 0)
+    spread = np.hypot((right - left) * aspect, bottom - top)
+    return np.stack([(left + right) / 2 * aspect, (top + bottom) / 2, spread])
 
 
 def fit(
@@ -158,8 +164,47 @@ def fit(
     return _with_usual_pen(grey, array, usual, look)
 
 
-def _usual_size(spread: float, usual: Frame) -> bool:
-    return usual.spread[0] / FOREIGN <= spread <= FOREIGN * usual.spread[2]
+def fit_many(
+    arrays: NDArray[np.uint8], usual: Frame | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """What `settle` and `fit` make of arrays of the usual size, where little is to do.
+
+    Args:
+        arrays: As the network takes them, shape (N, H, W).
+        usual: The training set's frame; None: ink stays where it is.
+
+    Returns:
+        The arrays, and which of them are done, shape (N,): the others are still as they came.
+    """
+    height, width = arrays.shape[1:]
+    whole = usual is None or _sides(width, height, usual) == (width, height)
+    if min(height, width) >= 2 * WORKING or not whole:
+        return arrays, np.zeros(len(arrays), np.bool_)
+    done = clean(arrays)
+    if usual is None:
+        return arrays, done
+    x, y, spread = place(arrays, usual.aspect)
+    blank = np.isnan(x)
+    done &= blank | _usual_size(spread, usual)
+    if not usual.centre:
+        return arrays, done
+    most = max(height, width)  # moved so far, all is white
+    moves = np.where(done & ~blank, np.rint([usual.x - x, usual.y - y] * np.array(height)), 0)
+    right, down = moves.clip(-most, most).astype(int)
+    reach = int(max(abs(right).max(), abs(down).max()))
+    sheet = np.pad(arrays, ((0, 0), (reach, reach), (reach, reach)), constant_values=255)
+    windows = sliding_window_view(sheet, (height, width), (1, 2))
+    return windows[np.arange(len(arrays)), reach - down, reach - right], done
+
+
+def _usual_size(spread: Any, usual: Frame) -> Any:
+    return (usual.spread[0] / FOREIGN <= spread) & (spread <= FOREIGN * usual.spread[2])
+
+
+def _sides(width: int, height: int, usual: Frame) -> tuple[int, int]:
+    """Of the least sheet of the usual aspect that holds a picture."""
+    wide = max(width, round(height * usual.aspect))
+    return wide, max(height, round(wide / usual.aspect))
 
 
 def into_frame(
@@ -169,8 +214,7 @@ def into_frame(
     wide = max(grey.width, grey.height * usual.aspect)
     if (excess := images.excess(wide, max(grey.height, wide / usual.aspect))) > 1:
         grey = grey.reduce(excess)
-    wide = max(grey.width, round(grey.height * usual.aspect))
-    high = max(grey.height, round(wide / usual.aspect))
+    wide, high = _sides(grey.width, grey.height, usual)
     left, top = (wide - grey.width) // 2, (high - grey.height) // 2
     sheet = _on_paper(grey, (wide, high), (left, top))
     found = moments(look(sheet), usual.aspect)

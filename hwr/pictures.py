@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from stat import S_IFDIR, S_IFMT, S_IFREG
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from PIL import Image
 from hwr import images
 from hwr.errors import DataError
 from hwr.files import expanded
+
+SLACK = 0.1
+"""By which floats from 0 to 1 may overshoot, as where somebody has interpolated."""
 
 
 def open_picture(source: Any, held: ExitStack | None = None) -> Image.Image:
@@ -39,12 +42,36 @@ def is_done(source: Any, size: tuple[int, int]) -> bool:
     return bool(source.max() > 1)  # else it is a mask
 
 
-def are_done(source: Any, size: tuple[int, int]) -> bool:
-    """Whether many pictures are one array (N, H, W) of such ones."""
-    if type(source) is not np.ndarray or source.dtype != np.uint8 or source.ndim != 3:
-        return False
-    many = source.shape[1:] == size and size[1] not in (1, 3, 4)  # else it is one, with channels
-    return many and bool((source.max((1, 2)) > 1).all())
+def done(pictures: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Many pictures of this size in one array or tensor, as `open_picture` would have each.
+
+    Args:
+        pictures: Any, of the shapes that `Recognizer` takes.
+        size: H and W.
+
+    Returns:
+        Shape (N, H, W), maybe the same memory; None if they are something else, or need more.
+    """
+    channels: tuple[int, ...] = (3, 1)
+    if hasattr(pictures, "requires_grad"):
+        pictures, channels = _plain(pictures), (1,)
+    elif type(pictures) is not np.ndarray:
+        return None
+    for channel in channels:
+        if pictures.ndim == 4 and pictures.shape[channel] == 1:
+            pictures = pictures.squeeze(channel)
+    if pictures.shape[1:] != size or pictures.dtype not in ("uint8", "float32", "float64"):
+        return None
+    low, high = pictures.min((1, 2)), pictures.max((1, 2))
+    if pictures.dtype == np.uint8:
+        masks = high <= 1
+        if masks.any():
+            pictures = np.where(masks[:, None, None], 255 * pictures, pictures)
+        return cast(NDArray[np.uint8], pictures)
+    ends = float(low.min(initial=0)), float(high.max(initial=0))
+    if not (ends[0] >= -SLACK and ends[1] <= 1 + SLACK):  # or some are no numbers
+        return None
+    return _bytes(pictures, *ends)
 
 
 def _open(source: Any, held: ExitStack) -> Image.Image:
@@ -104,6 +131,11 @@ def _grey(picture: Image.Image, name: str, held: ExitStack) -> Image.Image:
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:
     """A tensor, whose channels come first, as an array, whose channels come last."""
+    array = _plain(tensor)
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+
+
+def _plain(tensor: Any) -> NDArray[Any]:
     try:
         plain = tensor.detach().cpu()
         plain = plain.to_dense() if plain.is_sparse else plain
@@ -111,7 +143,7 @@ def _from_tensor(tensor: Any) -> NDArray[Any]:
         array: NDArray[Any] = (plain.float() if plain.is_floating_point() else plain).numpy()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise DataError(f"a tensor cannot be read: {str(error).splitlines()[0]}") from error
-    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    return array
 
 
 def _from_array(array: NDArray[Any], held: ExitStack) -> Image.Image:
@@ -130,12 +162,11 @@ def _from_array(array: NDArray[Any], held: ExitStack) -> Image.Image:
 def _bytes(array: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Values from 0 to 255, whatever the range was, from `low` to `high`."""
     wide = array.dtype.kind == "u" and array.dtype.itemsize == 2 and high > 255
-    # A float may overshoot a little where somebody has interpolated.
-    slack, top = (0.1, 1.1) if high <= 1.1 else (5.0, 260.0)
+    slack, top = (SLACK, 1 + SLACK) if high <= 1 + SLACK else (5.0, 260.0)
     if array.dtype.kind == "f":
         if not (np.isfinite(array).all() and -slack <= low and high <= top):
             raise DataError("an array of floats must lie between 0 and 1, or 0 and 255")
-        array = np.round(array.astype(np.float32) * (255 if high <= 1.1 else 1)).clip(0, 255)
+        array = np.round(array.astype(np.float32) * (255 if high <= 1 + SLACK else 1)).clip(0, 255)
     elif wide:
         array = array // 257
     elif low < 0 or high > 255:
@@ -149,10 +180,15 @@ def each(pictures: Any) -> Iterable[Any]:
     """One picture or many, as many."""
     if isinstance(pictures, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
         return (pictures,)
-    if isinstance(pictures, np.ndarray) or hasattr(pictures, "requires_grad"):
+    if in_one(pictures):
         channels = pictures.shape[-1 if isinstance(pictures, np.ndarray) else 0 :][:1]
         single = pictures.ndim < 3 or (pictures.ndim == 3 and channels[0] in (1, 3, 4))
         return (pictures,) if single else iter(pictures)
     if hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
         return (pictures,)
     return pictures  # type: ignore[no-any-return]
+
+
+def in_one(pictures: Any) -> bool:
+    """Whether pictures are an array or a tensor, one or many."""
+    return isinstance(pictures, np.ndarray) or hasattr(pictures, "requires_grad")

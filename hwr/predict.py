@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hwr import images, paper
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
-from hwr.frame import Frame, fit
-from hwr.pictures import are_done, each, is_done, open_picture
+from hwr.frame import Frame, fit, fit_many
+from hwr.pictures import done, each, in_one, is_done, open_picture
 
 BATCH = 256
 MANY = 2**20
@@ -198,8 +198,7 @@ class Recognizer:
         Raises:
             DataError: There is no such `frame`.
         """
-        if frame not in ("auto", "as_is"):
-            raise DataError(f"frame={frame!r} must be 'auto' or 'as_is'")
+        _check(frame)
 
         def one(picture: Any) -> NDArray[np.uint8] | DataError:
             try:
@@ -227,23 +226,49 @@ class Recognizer:
     def _batches(
         self, pictures: Any, frame: Placing, writer: Any = None
     ) -> Iterator[NDArray[np.float32]]:
-        many = max(BATCH, MANY // (self.size[0] * self.size[1]))
-        arrays = self._arrays(pictures, frame)
-        as_they_are = writer is None and frame == "as_is" and self.preprocessing == "notebook"
-        if as_they_are and are_done(pictures, self.size):
-            for start in range(0, len(pictures), many):
-                yield self.scores(pictures[start : start + many])
-        elif writer is None:
-            while batch := list(islice(arrays, many)):
-                yield self.scores(np.stack(batch))
-        elif every := list(arrays):
-            yield self.scores_together(np.stack(every), groups_of(writer, len(every)))
+        stacks = self._stacks(pictures, frame)
+        if writer is None:
+            yield from map(self.scores, stacks)
+        elif every := list(stacks):
+            arrays = np.concatenate(every)
+            yield self.scores_together(arrays, groups_of(writer, len(arrays)))
 
-    def _arrays(self, pictures: Any, frame: Placing) -> Iterator[NDArray[np.uint8]]:
-        for number, array in enumerate(self.prepared(each(pictures), frame)):
+    def _stacks(self, pictures: Any, frame: Placing) -> Iterator[NDArray[np.uint8]]:
+        """The arrays (n, H, W) of pictures, so many at a time."""
+        _check(frame)
+        many = max(BATCH, MANY // (self.size[0] * self.size[1]))
+        rest = each(pictures)
+        if isinstance(rest, tuple) or not in_one(pictures) or self.preprocessing != "notebook":
+            arrays = self._arrays(rest, frame)
+            while batch := list(islice(arrays, many)):
+                yield np.stack(batch)
+            return
+        for start in range(0, len(pictures), many):
+            part = pictures[start : start + many]
+            found = done(part, self.size)
+            if found is None:
+                yield np.stack(list(self._arrays(part, frame, start)))
+                continue
+            if frame != "as_is":
+                found, ready = fit_many(found, self.frame)
+                others = np.flatnonzero(~ready)
+                if len(others):
+                    found = np.array(found)
+                    found[others] = list(self._arrays((part[row] for row in others), frame))
+            yield found
+
+    def _arrays(
+        self, pictures: Iterable[Any], frame: Placing, start: int = 0
+    ) -> Iterator[NDArray[np.uint8]]:
+        for number, array in enumerate(self.prepared(pictures, frame), start):
             if isinstance(array, DataError):
                 raise DataError(f"picture {number}: {array}") from array
             yield array
+
+
+def _check(frame: str) -> None:
+    if frame not in ("auto", "as_is"):
+        raise DataError(f"frame={frame!r} must be 'auto' or 'as_is'")
 
 
 def groups_of(writer: Any, count: int) -> NDArray[np.int64]:

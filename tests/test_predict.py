@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import hwr
 from hwr import export, forest, images, loading, onnxfile, predict, synthetic
 from hwr.config import compose
 from hwr.errors import DataError, RunError
-from hwr.frame import Frame, fit
+from hwr.frame import Frame, fit, fit_many
 from hwr.paper import ink_box
 from hwr.train import train
 
@@ -293,6 +294,51 @@ def test_batches_of_arrays(run: Path, pictures: list[Image.Image]) -> None:
     for top in (0, 1.5, None):
         with pytest.raises(DataError, match="must be a whole number"):
             recognizer.predict([], top=top)  # type: ignore[arg-type]
+
+
+def test_one_array_of_many_is_settled_as_its_pictures(run: Path) -> None:
+    recognizer = hwr.load(run)
+    _, drawn = drawn_as(run, 8)
+    random, plain = np.random.default_rng(0), recognizer.prepare
+    arrays = np.stack([plain(one, "as_is") for one in drawn])
+    parts = np.split(arrays.copy(), range(10, len(arrays), 10))
+    assert len(parts) > 11
+    parts[0][:] = 255 - parts[0]
+    parts[1][:] = random.integers(0, 256, parts[1].shape)
+    parts[2][:], parts[2][::2] = 255, 0
+    parts[3][:] = [np.roll(one, random.integers(-12, 12, 2), (0, 1)) for one in parts[3]]
+    parts[4][:] = (parts[4] + random.integers(-12, 1, parts[4].shape)).clip(0)
+    parts[5][:, 2] = 0  # a line along one side
+    for side in (np.s_[:, :2], np.s_[:, -2:], np.s_[:, :, :2], np.s_[:, :, -2:]):
+        parts[6][side] = 90
+        parts[7][side] = 249
+    parts[8][:] = 255 - (255 - parts[8]) // 8  # pale
+    parts[9][:] = parts[9] > 127  # masks
+    parts[10][:, :27:3, :36:3] = 0  # large
+    mixed = np.concatenate(parts)
+    frame = recognizer.frame
+    assert frame is not None
+    for usual in (frame, None, dataclasses.replace(frame, centre=False)):
+        reader = dataclasses.replace(recognizer, frame=usual)
+        found, ready = fit_many(arrays, usual)
+        assert ready.mean() > 0.9  # else none of this would save any time
+        np.testing.assert_array_equal(found[ready], [reader.prepare(one) for one in arrays[ready]])
+        for many in (
+            mixed,
+            mixed[..., None],
+            mixed[:, None] / np.float32(255),
+            torch.from_numpy(mixed),
+            torch.from_numpy(mixed / 255)[:, None],
+        ):
+            before = copy(many) if isinstance(many, np.ndarray) else many.clone()
+            singly = np.stack([reader.prepare(one) for one in many])
+            told = reader.probabilities(singly, frame="as_is")
+            np.testing.assert_array_equal(reader.probabilities(many), told)
+            assert bool((many == before).all())
+    with pytest.raises(DataError, match="frame='x' must be"):
+        recognizer.predict(arrays, frame="x")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"picture {len(arrays) - 1}: an array of floats must"):
+        recognizer.predict(np.concatenate([arrays[:-1] / 255, np.full((1, 30, 40), np.nan)]))
 
 
 def drawn_as(run: Path, writers: int) -> tuple[list[list[str]], list[Image.Image]]:

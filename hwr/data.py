@@ -5,10 +5,10 @@ import math
 import os
 import statistics
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 from zipfile import ZIP_STORED, ZipFile
@@ -26,6 +26,8 @@ from hwr.schema import DataConfig, EmnistConfig, FolderConfig, SyntheticConfig
 Image = NDArray[np.uint8]
 Loaded = tuple[tuple[str, ...], tuple[str, ...], Sequence[str] | None, Image, float, str]
 """Files, labels, writers, arrays, aspect of the pictures, fingerprint."""
+AHEAD = 64
+"""Parts of the work that threads are given before the first is waited for."""
 HEADS = 4096
 """Bytes that a cache file may have besides its pixels."""
 T = TypeVar("T")
@@ -251,13 +253,22 @@ def in_threads(
         unit: What it counts.
         at_once: Items that a thread takes, more than one where handing over takes longer than work.
     """
-    parts = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     with ThreadPoolExecutor(_cores()) as pool:
+
+        def done() -> Iterator[R]:
+            waiting: deque[Future[list[R]]] = deque()
+            for start in range(0, len(items), at_once):
+                part = items[start : start + at_once]
+                waiting.append(pool.submit(lambda part: [work(item) for item in part], part))
+                if len(waiting) > AHEAD:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+
+        results = done()
         try:
-            done = pool.map(lambda part: [work(item) for item in part], parts)
-            results = chain.from_iterable(done)
             if sys.stderr.isatty():
-                results = tqdm(results, total=len(items), desc=doing, unit=unit, delay=0.5)
+                results = iter(tqdm(results, total=len(items), desc=doing, unit=unit, delay=0.5))
             yield from results
         finally:
             pool.shutdown(cancel_futures=True)
@@ -284,4 +295,9 @@ def _source(module: object) -> str:
 
 
 def _hash(parts: Iterable[object]) -> str:
-    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
+    """Of what `repr` says of a list of these, which is never held as a whole."""
+    found = hashlib.sha256(b"[")
+    for number, part in enumerate(parts):
+        found.update(f"{', ' if number else ''}{part!r}".encode())
+    found.update(b"]")
+    return found.hexdigest()

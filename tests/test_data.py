@@ -1,5 +1,6 @@
 """Tables, pictures, the cache: what is read, and what is refused."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,26 @@ def test_real_set(real: Path) -> None:
     assert "".join(chars.alphabet.names) == synthetic.CHARACTERS
     assert chars.writer is not None
     assert set(chars.writer) == set(range(1, 56))
+
+
+def test_threads_keep_the_order_and_stay_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(data, "AHEAD", 3)
+
+    def work(number: int) -> int:
+        taken.append(number)
+        return -number
+
+    results = data.in_threads(work, range(1000), "", "", at_once=4)
+    assert next(results) == 0
+    assert len(taken) <= 4 * 4
+    assert list(results) == [-number for number in range(1, 1000)]
+    assert sorted(taken) == list(range(1000))
+
+
+@pytest.mark.parametrize("parts", [[], ["a"], ["a", ("b", 1)]])
+def test_a_fingerprint_is_that_of_the_list(parts: list[object]) -> None:
+    assert data._hash(iter(parts)) == hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def test_synthetic_set(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
         rows = rows_by(config.writers, characters.writer, "writers")
     if recognizer.about.get("data_fingerprint") == characters.fingerprint:
         print(
-            "hwr-evaluate: this network was trained on pictures of this very set; "
-            "what it says of them is no test",
+            "hwr-evaluate: this network was trained on pictures of this very set "
+            f"(split={recognizer.about.get('split')}); of those what it says is no test",
             file=sys.stderr,
         )
     in_context = _in_context(model, characters) if config.context else None

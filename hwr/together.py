@@ -94,11 +94,12 @@ def figures(
     every = np.arange(len(label))
     found = {"acc_writer": right(writer, every)}
     for size in SIZES:
-        drawn = [right(_parted(writer, size, random), every) for _ in range(DRAWS)]
-        found[f"acc_writer_{size}"] = float(np.mean(drawn))
+        shares = [right(_parted(writer, size, random), every) for _ in range(DRAWS)]
+        found[f"acc_writer_{size}"] = float(np.mean(shares))
     fold = alphabet.fold()
-    if len(np.unique(fold)) < len(alphabet):
-        sheets = [_one_case(label, writer, fold, random) for _ in range(DRAWS)]
+    cases = len(np.unique(fold)) < len(alphabet)
+    sheets = [_one_case(label, writer, fold, random) for _ in range(DRAWS if cases else 0)]
+    if sheets := [rows for rows in sheets if len(rows)]:  # of a few pictures none may be left
         together = [right(writer[rows], rows) for rows in sheets]
         alone = [right(np.arange(len(rows)), rows) for rows in sheets]
         found["acc_writer_onecase"] = float(np.mean(together))

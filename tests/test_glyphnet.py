@@ -15,7 +15,7 @@ from hwr.models.glyphnet import GlyphNet
 from hwr.networks.glyphnet import GlyphNetwork, around_the_ink
 from hwr.paper import ink_box
 from hwr.recorder import Recorder
-from hwr.together import _one_case, _parted, look
+from hwr.together import _one_case, _parted, figures, look
 from hwr.train import train
 
 SIZE = (48, 64)
@@ -202,6 +202,18 @@ def test_sheets_of_one_case() -> None:
             names = {alphabet.names[label[row]].lower() for row in rows if row // 5 == person}
             assert names == {"0", "a", "b"}
     assert len(set(drawn)) > 10
+
+
+def test_of_a_few_pictures_no_sheet_of_one_case_may_be_left(image: torch.Tensor) -> None:
+    alphabet, one = Alphabet.of("Aa"), np.zeros(1, np.int64)
+    made = GlyphNetwork(2, SIZE, width=0.25).eval()
+    found = figures(made, look(made, image[:1]), one, one, alphabet)  # A, half of the sheets want a
+    assert found["acc_onecase"] == found["acc_writer"]
+    random = np.random.default_rng(0)
+    left = {len(_one_case(one, one, alphabet.fold(), random)) for _ in range(10)}
+    assert left == {0, 1}
+    bare = figures(made, look(made, image[:1]), one, one, Alphabet.of("AB"))
+    assert "acc_onecase" not in bare
 
 
 def test_parted_by_hand_and_size() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hwr.errors import RunError
-from hwr.inked import MANY, Array, ending, inked
+from hwr.inked import MANY, MEASURED, Array, ending, inked
 from hwr.stopping import unstopped
 
 FEW = 16
@@ -55,9 +55,12 @@ def load_onnx(path: Path) -> tuple[Any, dict[str, Any], Scores]:
 
     @cache
     def halves() -> tuple[Any, Any, Sequence[int], Sequence[int]] | None:
-        if (found := _halves(onnx, onnx.ModelProto.FromString(content))) is None:
+        try:
+            if (found := _halves(onnx, onnx.ModelProto.FromString(content))) is None:
+                return None
+            return _session(onnxruntime, found[0]), _session(onnxruntime, found[1]), *found[2:]
+        except Exception:  # no memory, say: whole pictures need less
             return None
-        return _session(onnxruntime, found[0]), _session(onnxruntime, found[1]), *found[2:]
 
     return session, card, _scores(path, onnxruntime, session, halves)
 
@@ -93,7 +96,7 @@ def _scores(
         try:
             for part in _split(image, max(FEW, PIXELS // math.prod(image.shape[1:]))):
                 work, given = session, part
-                if len(part) >= MANY and (told := halves()):
+                if MEASURED and len(part) >= MANY and (told := halves()):
                     first, rest, pads, cell = told
                     maps = inked(part, partial(call, first), pads, cell, FEW)
                     work, given = (session, part) if maps is None else (rest, maps)

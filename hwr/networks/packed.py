@@ -5,7 +5,6 @@ processors not of MKL's maker. torch offers both to its compiler only. Functions
 stay torch's: done in oneDNN's passes, as it could, ReLU would turn what is no number into zero.
 """
 
-import platform
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from hwr.inked import MEASURED
 
 Work = Callable[[Tensor], Tensor]
 
@@ -83,5 +84,5 @@ def _whole(bias: Tensor | None) -> Tensor | None:
 
 def can_pack() -> bool:
     """Whether convolutions are oneDNN's, on a processor on which packing was measured."""
-    mkldnn, measured = torch.backends.mkldnn, platform.machine() in ("x86_64", "AMD64")
-    return bool(measured and mkldnn.is_available() and mkldnn.enabled)  # type: ignore[no-untyped-call]
+    mkldnn = torch.backends.mkldnn
+    return bool(MEASURED and mkldnn.is_available() and mkldnn.enabled)  # type: ignore[no-untyped-call]

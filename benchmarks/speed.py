@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,26 +51,32 @@ ROWS = {
     "forest": ("forest, fit and predict", "the notebook's call", "0.6"),
     "cnn whole": ("`hwr-train experiment=notebook_cnn`, start to end", "Keras script", "0.65"),
     "read torch": ("reading the pictures' arrays, 10,000, CNN, torch", "Keras `predict`", "0.7"),
-    "read noise": ("the same of arrays of noise, torch", "Keras `predict`", "0.7"),
-    "read onnx": ("the same of the pictures' arrays, ONNX", "Keras `predict`", "0.7"),
+    "read onnx": ("the same, ONNX", "Keras `predict`", "0.7"),
+    "read settled": ("the same, torch, settled before", "Keras `predict`", "0.7"),
+    "read noise": ("the same of noise, torch", "Keras `predict`", "0.7"),
+    "read onnx noise": ("the same of noise, ONNX", "Keras `predict`", "0.7"),
     "cnn memory": ("peak memory of `notebook_cnn`", "", "1,200 MB"),
     "prepare memory": ("peak memory of preparing, cold", "", "600 MB"),
 }
 """What is measured, against what, and the most that it may be."""
+OURS = ("torch", "pytorch-lightning", "numpy", "pillow", "scikit-learn", "numba", "onnxruntime")
+"""Whose versions are told."""
 
 
 def process(command: list[str], folder: Path) -> tuple[float, float, dict[str, Any]]:
     """Run a command: its wall seconds, peak megabytes, and the JSON of its last line if any."""
-    with (folder / "said.txt").open("w+") as said:
+    with (folder / "said.txt").open("w+") as said, (folder / "wrong.txt").open("w+") as wrong:
         started = time.perf_counter()
-        running = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL, cwd=folder)
+        running = subprocess.Popen(command, stdout=said, stderr=wrong, cwd=folder)
         _, status, usage = os.wait4(running.pid, 0)
         seconds = time.perf_counter() - started
         running.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         last = said.read().splitlines()[-1:]
+        wrong.seek(0)
+        why = wrong.read()
     if running.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {running.returncode}: {last}")
+        raise SystemExit(f"{' '.join(command)} ended with {running.returncode}: {why}")
     found = json.loads(last[0]) if last and last[0].startswith("{") else {}
     return seconds, usage.ru_maxrss * 1024 / 1e6, found  # KiB on Linux
 
@@ -164,8 +171,8 @@ def peak() -> dict[str, tuple[float, float]]:
     return {"cnn peak": (mine, counter.get_total_flops() / (2 * 2048**3 / product))}
 
 
-def prepare(root: str) -> dict[str, tuple[float, float]]:
-    """The notebook's loop, ours without a cache, and with one."""
+def prepare(root: str, turn: int) -> dict[str, tuple[float, float]]:
+    """The notebook's loop, ours without a cache, and with one; in odd turns ours first."""
     import pandas as pd
     from PIL import Image
 
@@ -186,12 +193,17 @@ def prepare(root: str) -> dict[str, tuple[float, float]]:
 
     with tempfile.TemporaryDirectory() as cache:
         config = compose([f"data.root={root}", f"data.cache={cache}"]).data
-        theirs, cold, warm = (seconds(work) for work in (notebook, ours, ours))
-    return {"prepare cold": (cold, theirs), "prepare warm": (warm, 1)}
+        order = (ours, notebook) if turn % 2 else (notebook, ours)
+        took = {work: seconds(work) for work in order}
+        warm = seconds(ours)
+    return {"prepare cold": (took[ours], took[notebook]), "prepare warm": (warm, 1)}
 
 
-def forest(root: str) -> dict[str, tuple[float, float]]:
-    """Fit 200 trees and read the test pictures; the accuracy is the same."""
+def forest(root: str, turn: int) -> dict[str, tuple[float, float]]:
+    """Fit 200 trees and read the test pictures; the accuracy is the same. In odd turns ours first.
+
+    The notebook's call reads them twice, for the classes and for their probabilities.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
     from hwr.config import compose
@@ -215,13 +227,14 @@ def forest(root: str) -> dict[str, tuple[float, float]]:
         right.append((trees.predict(flat[rows.test]) == label[rows.test]).mean())
         trees.predict_proba(flat[rows.test])
 
-    times = seconds(ours), seconds(notebook)
+    order = (ours, notebook) if turn % 2 else (notebook, ours)
+    took = {work: seconds(work) for work in order}
     assert right[0] == right[1], right
-    return {"forest": times}
+    return {"forest": (took[ours], took[notebook])}
 
 
 def read(run: str, root: str, count: int) -> dict[str, float]:
-    """Read the set's arrays, again and again, by a run and its ONNX file; noise by the run.
+    """Read the set's arrays, again and again, by a run and its ONNX file, and noise.
 
     Of one call alone, a fifth may be Python's garbage collection, which walks all of torch.
     """
@@ -236,15 +249,14 @@ def read(run: str, root: str, count: int) -> dict[str, float]:
     export.export(Path(run), file)
     torch, onnx = hwr.load(run), hwr.load(file)
     found = {}
-    for name, recognizer, many in (
-        ("torch", torch, arrays),
-        ("noise", torch, noise),
-        ("onnx", onnx, arrays),
+    for name, recognizer, many, frame in (
+        ("torch", torch, arrays, "as_is"),
+        ("settled", torch, arrays, "auto"),
+        ("noise", torch, noise, "as_is"),
+        ("onnx", onnx, arrays, "as_is"),
+        ("onnx noise", onnx, noise, "as_is"),
     ):
-
-        def work(recognizer: hwr.Recognizer = recognizer, many: Any = many) -> None:
-            recognizer.predict(many, frame="as_is")
-
+        work = partial(recognizer.predict, many, frame=frame)
         work()
         found[name] = statistics.median(seconds(work) for _ in range(3))
     return found
@@ -287,8 +299,8 @@ def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found |= process([*me, "peak"], folder)[2]
-        found |= process([*me, "prepare", root], folder)[2]
-        found |= process([*me, "forest", root], folder)[2]
+        found |= process([*me, "prepare", root, str(turn)], folder)[2]
+        found |= process([*me, "forest", root, str(turn)], folder)[2]
         cold = process([sys.executable, "-c", LOAD, root, "data.cache=cache"], folder)
         found["prepare memory"] = (cold[1], 1)
     return found
@@ -320,7 +332,7 @@ def machine(keras: Path | None) -> dict[str, str]:
         if line.startswith("model name")
     ]
     found = {"processor": cpu[0], "cores": str(os.cpu_count()), "python": platform.python_version()}
-    found["torch"] = version("torch")
+    found |= {name: version(name) for name in OURS}
     if keras:
         code = (
             "import keras, tensorflow as t; print(keras.__version__, 'TensorFlow', t.__version__)"
@@ -333,8 +345,8 @@ def machine(keras: Path | None) -> dict[str, str]:
 ONE: dict[str, Callable[..., dict[str, Any]]] = {
     "plain": lambda model, root, epochs, side: plain(model, root, int(epochs), side),
     "peak": peak,
-    "prepare": prepare,
-    "forest": forest,
+    "prepare": lambda root, turn: prepare(root, int(turn)),
+    "forest": lambda root, turn: forest(root, int(turn)),
     "read": lambda run, root, count: read(run, root, int(count)),
 }
 

@@ -134,7 +134,7 @@ def _stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
 
 def _read(config: FolderConfig, rows: table.Table) -> Loaded:
     # The key is made of what the files hold, so that no change of a picture goes unnoticed.
-    contents = list(in_threads(_digest, rows.paths, "checking", "picture", at_once=16))
+    contents = in_threads(_digest, rows.paths, "checking", "picture", at_once=16)
     fingerprint = _hash(zip(rows.files, rows.labels, contents, strict=True))
     height, width = config.height, config.width
 

@@ -251,10 +251,10 @@ class Recognizer:
                 continue
             if frame != "as_is":
                 found, ready = fit_many(found, self.frame)
-                others = np.flatnonzero(~ready)
-                if len(others):
+                if len(others := np.flatnonzero(~ready)):
                     found = np.array(found)
-                    found[others] = list(self._arrays((part[row] for row in others), frame))
+                    with ThreadPoolExecutor() as pool:
+                        found[others] = list(pool.map(self.prepare, (part[row] for row in others)))
             yield found
 
     def _arrays(

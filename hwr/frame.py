@@ -3,6 +3,7 @@
 Everything here is Pillow and NumPy, so that a deployment needs no more.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 from hwr import images
 from hwr.paper import WORKING, clean, darkness, ink_box
@@ -26,6 +27,8 @@ SAME = 0.02
 """Share of a side by which a picture may be padded and still have the usual aspect."""
 THICK, THIN = 1.1, 1.0
 """Times the usual: from here on lines are thinned, or thickened."""
+REACH = 2
+"""Pixels on each side that bicubic interpolation looks at."""
 BLURRED = 2
 """Times the array's size: lines of smaller pictures are blurred, not thin."""
 
@@ -247,11 +250,20 @@ def _scaled(
     if shrink > 1:
         sheet, scale = sheet.reduce(shrink), scale * shrink
         centre = (centre[0] / shrink, centre[1] / shrink)
-    left = centre[0] - usual.x * FRAMED / scale
-    top = centre[1] - usual.y * FRAMED / scale
-    box = (left, top, left + size[0] / scale, top + size[1] / scale)
-    extent, bicubic = Image.Transform.EXTENT, Image.Resampling.BICUBIC
-    return sheet.transform(size, extent, box, bicubic, fillcolor=255)
+    place = (centre[0] - usual.x * FRAMED / scale, centre[1] - usual.y * FRAMED / scale)
+    whole = Image.new("L", size, 255)
+    ink = ImageChops.invert(sheet).getbbox() or (0, 0, 0, 0)
+    # Only where ink comes to lie, and as far as it is smoothed: elsewhere all stays white.
+    low = [math.floor((ink[k] - REACH - place[k]) * scale) for k in (0, 1)]
+    high = [math.ceil((ink[k + 2] + REACH - place[k]) * scale) for k in (0, 1)]
+    left, top = (min(max(0, low[k]), size[k] - 1) for k in (0, 1))
+    right, bottom = (max(min(high[k], size[k]), start + 1) for k, start in enumerate((left, top)))
+    box = (left, top, right, bottom)
+    extent = tuple(place[k % 2] + side / scale for k, side in enumerate(box))
+    part = (right - left, bottom - top)
+    bicubic = Image.Resampling.BICUBIC
+    whole.paste(sheet.transform(part, Image.Transform.EXTENT, extent, bicubic, fillcolor=255), box)
+    return whole
 
 
 def _with_usual_pen(

@@ -56,7 +56,8 @@ def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
     if recognizer.about.get("data_fingerprint") == characters.fingerprint:
         print(
             "hwr-evaluate: this network was trained on pictures of this very set "
-            f"(split={recognizer.about.get('split')}); of those what it says is no test",
+            f"(split={printable(str(recognizer.about.get('split')))}); "
+            "what it says of those is no test",
             file=sys.stderr,
         )
     in_context = _in_context(model, characters) if config.context else None

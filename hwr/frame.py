@@ -97,7 +97,7 @@ class Frame:
             raise ValueError("not as many values as a frame has")
         if not 0.001 < frame.aspect < 1000 or max(abs(frame.x), abs(frame.y)) > 1000:
             raise ValueError("no place in a picture")
-        if not min(frame.spread) > 1e-4:  # pictures are scaled by it
+        if not 1e-4 < min(frame.spread) <= max(frame.spread) < 1000:  # pictures are scaled by it
             raise ValueError("no size of ink")
         return frame
 
@@ -177,27 +177,29 @@ def fit_many(
         usual: The training set's frame; None: ink stays where it is.
 
     Returns:
-        The arrays, and which of them are done, shape (N,): the others are still as they came.
+        The arrays, and which of them are ready, shape (N,): the others are still as they came.
     """
     height, width = arrays.shape[1:]
     whole = usual is None or _sides(width, height, usual) == (width, height)
     if min(height, width) >= 2 * WORKING or not whole:
         return arrays, np.zeros(len(arrays), np.bool_)
-    done = clean(arrays)
+    ready = clean(arrays)
     if usual is None:
-        return arrays, done
+        return arrays, ready
     x, y, spread = place(arrays, usual.aspect)
     blank = np.isnan(x)
-    done &= blank | _usual_size(spread, usual)
+    ready &= blank | _usual_size(spread, usual)
     if not usual.centre:
-        return arrays, done
-    most = max(height, width)  # moved so far, all is white
-    moves = np.where(done & ~blank, np.rint([usual.x - x, usual.y - y] * np.array(height)), 0)
-    right, down = moves.clip(-most, most).astype(int)
-    reach = int(max(abs(right).max(), abs(down).max()))
-    sheet = np.pad(arrays, ((0, 0), (reach, reach), (reach, reach)), constant_values=255)
+        return arrays, ready
+    moved, sides = ready & ~blank, ((usual.y - y, height), (usual.x - x, width))
+    # Moved by a side, all is white.
+    down, right = (
+        np.where(moved, np.rint(by * height).clip(-side, side), 0).astype(int) for by, side in sides
+    )
+    above, before = (int(abs(by).max(initial=0)) for by in (down, right))
+    sheet = np.pad(arrays, ((0, 0), (above, above), (before, before)), constant_values=255)
     windows = sliding_window_view(sheet, (height, width), (1, 2))
-    return windows[np.arange(len(arrays)), reach - down, reach - right], done
+    return windows[np.arange(len(arrays)), above - down, before - right], ready
 
 
 def _usual_size(spread: Any, usual: Frame) -> Any:

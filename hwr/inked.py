@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 MEASURED = platform.machine() in ("x86_64", "AMD64")
-"""On other processors convolutions may go by transforms, which `OUTSIDE` would spoil."""
+"""Elsewhere packing wasn't measured, and convolutions by transforms couldn't bear `OUTSIDE`."""
 WHITE = 1
 OUTSIDE = -1e30
 """Added where a picture has ended: less than any sum."""

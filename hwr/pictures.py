@@ -42,7 +42,7 @@ def is_done(source: Any, size: tuple[int, int]) -> bool:
     return bool(source.max() > 1)  # else it is a mask
 
 
-def done(pictures: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+def as_arrays(pictures: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     """Many pictures of this size in one array or tensor, as `open_picture` would have each.
 
     Args:
@@ -52,14 +52,17 @@ def done(pictures: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     Returns:
         Shape (N, H, W), maybe the same memory; None if they are something else, or need more.
     """
-    channels: tuple[int, ...] = (3, 1)
     if hasattr(pictures, "requires_grad"):
-        pictures, channels = _plain(pictures), (1,)
-    elif type(pictures) is not np.ndarray:
+        try:
+            pictures, channel = _plain(pictures), 1
+        except DataError:  # each is told of by its number
+            return None
+    elif type(pictures) is np.ndarray:
+        channel = 3 if pictures.shape[-1] in (1, 3, 4) else 1
+    else:
         return None
-    for channel in channels:
-        if pictures.ndim == 4 and pictures.shape[channel] == 1:
-            pictures = pictures.squeeze(channel)
+    if pictures.ndim == 4 and pictures.shape[channel] == 1:
+        pictures = pictures.squeeze(channel)
     if pictures.shape[1:] != size or pictures.dtype not in ("uint8", "float32", "float64"):
         return None
     low, high = pictures.min((1, 2)), pictures.max((1, 2))
@@ -180,15 +183,19 @@ def each(pictures: Any) -> Iterable[Any]:
     """One picture or many, as many."""
     if isinstance(pictures, str | os.PathLike | bytes | bytearray | memoryview | Image.Image):
         return (pictures,)
-    if in_one(pictures):
-        channels = pictures.shape[-1 if isinstance(pictures, np.ndarray) else 0 :][:1]
-        single = pictures.ndim < 3 or (pictures.ndim == 3 and channels[0] in (1, 3, 4))
-        return (pictures,) if single else iter(pictures)
+    if isinstance(pictures, np.ndarray) or hasattr(pictures, "requires_grad"):
+        return (pictures,) if _single(pictures) else iter(pictures)
     if hasattr(pictures, "read") or not hasattr(pictures, "__iter__"):
         return (pictures,)
     return pictures  # type: ignore[no-any-return]
 
 
-def in_one(pictures: Any) -> bool:
-    """Whether pictures are an array or a tensor, one or many."""
-    return isinstance(pictures, np.ndarray) or hasattr(pictures, "requires_grad")
+def many_in_one(pictures: Any) -> bool:
+    """Whether many pictures are one array or dense tensor, which slices cut."""
+    dense = str(getattr(pictures, "layout", "")) == "torch.strided"
+    return (isinstance(pictures, np.ndarray) or dense) and not _single(pictures)
+
+
+def _single(array: Any) -> bool:
+    channels = array.shape[-1 if isinstance(array, np.ndarray) else 0 :][:1]
+    return array.ndim < 3 or (array.ndim == 3 and channels[0] in (1, 3, 4))

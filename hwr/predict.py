@@ -15,7 +15,7 @@ from hwr import images, paper
 from hwr.alphabet import Alphabet
 from hwr.errors import DataError
 from hwr.frame import Frame, fit, fit_many
-from hwr.pictures import done, each, in_one, is_done, open_picture
+from hwr.pictures import as_arrays, each, is_done, many_in_one, open_picture
 
 BATCH = 256
 MANY = 2**20
@@ -237,24 +237,23 @@ class Recognizer:
         """The arrays (n, H, W) of pictures, so many at a time."""
         _check(frame)
         many = max(BATCH, MANY // (self.size[0] * self.size[1]))
-        rest = each(pictures)
-        if isinstance(rest, tuple) or not in_one(pictures) or self.preprocessing != "notebook":
-            arrays = self._arrays(rest, frame)
+        if self.preprocessing != "notebook" or not many_in_one(pictures):
+            arrays = self._arrays(each(pictures), frame)
             while batch := list(islice(arrays, many)):
                 yield np.stack(batch)
             return
         for start in range(0, len(pictures), many):
             part = pictures[start : start + many]
-            found = done(part, self.size)
-            if found is None:
-                yield np.stack(list(self._arrays(part, frame, start)))
-                continue
-            if frame != "as_is":
+            found, ready = as_arrays(part, self.size), np.ones(len(part), np.bool_)
+            if found is not None and frame != "as_is":
                 found, ready = fit_many(found, self.frame)
-                if len(others := np.flatnonzero(~ready)):
-                    found = np.array(found)
-                    with ThreadPoolExecutor() as pool:
-                        found[others] = list(pool.map(self.prepare, (part[row] for row in others)))
+            if found is None or not ready.any():
+                found = np.stack(list(self._arrays(part, frame, start)))
+            elif not ready.all():
+                others = np.flatnonzero(~ready)
+                found = np.array(found)
+                with ThreadPoolExecutor() as pool:
+                    found[others] = list(pool.map(self.prepare, (part[row] for row in others)))
             yield found
 
     def _arrays(

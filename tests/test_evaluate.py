@@ -46,7 +46,7 @@ def test_its_own_set_is_no_test(
     settings = ["data=synthetic", "data.writers=6", f"ckpt={trained}/checkpoints/last.ckpt"]
     evaluate(compose(settings, "evaluate"), tmp_path)
     told = capsys.readouterr().err
-    assert "trained on pictures of this very set (split=stratified); of those" in told
+    assert "of this very set (split=stratified); what it says of those is no test" in told
 
 
 def test_mistakes(trained: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from copy import copy
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from hwr.config import compose
 from hwr.errors import DataError, RunError
 from hwr.frame import Frame, fit, fit_many
 from hwr.paper import ink_box
+from hwr.pictures import as_arrays
 from hwr.train import train
 
 PEN = ["data=synthetic", "data.writers=8"]
@@ -330,15 +331,40 @@ def test_one_array_of_many_is_settled_as_its_pictures(run: Path) -> None:
             torch.from_numpy(mixed),
             torch.from_numpy(mixed / 255)[:, None],
         ):
-            before = copy(many) if isinstance(many, np.ndarray) else many.clone()
-            singly = np.stack([reader.prepare(one) for one in many])
-            told = reader.probabilities(singly, frame="as_is")
-            np.testing.assert_array_equal(reader.probabilities(many), told)
+            before = deepcopy(many)
+            singly = [reader.prepare(one) for one in many]
+            np.testing.assert_array_equal(np.concatenate([*reader._stacks(many, "auto")]), singly)
             assert bool((many == before).all())
+    sparse = torch.from_numpy(arrays).to_sparse()
+    told = recognizer.probabilities(arrays)
+    np.testing.assert_array_equal(recognizer.probabilities(sparse), told)
+    with pytest.raises(DataError, match="picture 0: a tensor cannot be read"):
+        recognizer.predict(torch.empty(5, 30, 40, device="meta"))
     with pytest.raises(DataError, match="frame='x' must be"):
         recognizer.predict(arrays, frame="x")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=f"picture {len(arrays) - 1}: an array of floats must"):
         recognizer.predict(np.concatenate([arrays[:-1] / 255, np.full((1, 30, 40), np.nan)]))
+
+
+def test_of_narrow_arrays_three_columns_are_no_colours() -> None:
+    grey = np.random.default_rng(0).integers(2, 256, (5, 1, 40, 3), np.uint8)
+    assert as_arrays(grey, (40, 3)) is None  # each is one line in colour
+    assert as_arrays(np.moveaxis(grey, 1, 3), (40, 3)) is not None
+    assert as_arrays(torch.from_numpy(grey), (40, 3)) is not None
+
+
+def test_wide_arrays_are_moved_far(run: Path) -> None:
+    frame = hwr.load(run).frame
+    assert frame is not None
+    wide = np.full((3, 32, 400), 255, np.uint8)
+    wide[0, 9:20, 2:10] = wide[1, 9:20, -9:-2] = 0
+    usual = dataclasses.replace(frame, aspect=12.5, x=6.0, y=0.1)
+    found, ready = fit_many(wide, usual)
+    assert ready.all()
+    for array, one in zip(found, wide, strict=True):
+        np.testing.assert_array_equal(
+            array, fit(Image.fromarray(one), usual, "notebook", *one.shape)
+        )
 
 
 def drawn_as(run: Path, writers: int) -> tuple[list[list[str]], list[Image.Image]]:

@@ -52,7 +52,7 @@ ROWS = {
     "cnn whole": ("`hwr-train experiment=notebook_cnn`, start to end", "Keras script", "0.65"),
     "read torch": ("reading the pictures' arrays, 10,000, CNN, torch", "Keras `predict`", "0.7"),
     "read onnx": ("the same, ONNX", "Keras `predict`", "0.7"),
-    "read settled": ("the same, torch, settled before", "Keras `predict`", "0.7"),
+    "read settled": ("the same, torch, settled first", "Keras `predict`", "0.7"),
     "read noise": ("the same of noise, torch", "Keras `predict`", "0.7"),
     "read onnx noise": ("the same of noise, ONNX", "Keras `predict`", "0.7"),
     "cnn memory": ("peak memory of `notebook_cnn`", "", "1,200 MB"),
@@ -86,6 +86,14 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def in_turn(
+    turn: int, ours: Callable[[], object], theirs: Callable[[], object]
+) -> tuple[float, float]:
+    """Wall times of both, in odd turns ours first."""
+    took = {work: seconds(work) for work in ((ours, theirs) if turn % 2 else (theirs, ours))}
+    return took[ours], took[theirs]
 
 
 def plain(model: str, root: str, epochs: int, side: str) -> dict[str, float]:
@@ -172,7 +180,7 @@ def peak() -> dict[str, tuple[float, float]]:
 
 
 def prepare(root: str, turn: int) -> dict[str, tuple[float, float]]:
-    """The notebook's loop, ours without a cache, and with one; in odd turns ours first."""
+    """The notebook's loop, ours without a cache, and with one."""
     import pandas as pd
     from PIL import Image
 
@@ -193,14 +201,12 @@ def prepare(root: str, turn: int) -> dict[str, tuple[float, float]]:
 
     with tempfile.TemporaryDirectory() as cache:
         config = compose([f"data.root={root}", f"data.cache={cache}"]).data
-        order = (ours, notebook) if turn % 2 else (notebook, ours)
-        took = {work: seconds(work) for work in order}
-        warm = seconds(ours)
-    return {"prepare cold": (took[ours], took[notebook]), "prepare warm": (warm, 1)}
+        cold, warm = in_turn(turn, ours, notebook), seconds(ours)
+    return {"prepare cold": cold, "prepare warm": (warm, 1)}
 
 
 def forest(root: str, turn: int) -> dict[str, tuple[float, float]]:
-    """Fit 200 trees and read the test pictures; the accuracy is the same. In odd turns ours first.
+    """Fit 200 trees and read the test pictures; the accuracy is the same.
 
     The notebook's call reads them twice, for the classes and for their probabilities.
     """
@@ -227,10 +233,9 @@ def forest(root: str, turn: int) -> dict[str, tuple[float, float]]:
         right.append((trees.predict(flat[rows.test]) == label[rows.test]).mean())
         trees.predict_proba(flat[rows.test])
 
-    order = (ours, notebook) if turn % 2 else (notebook, ours)
-    took = {work: seconds(work) for work in order}
+    times = in_turn(turn, ours, notebook)
     assert right[0] == right[1], right
-    return {"forest": (took[ours], took[notebook])}
+    return {"forest": times}
 
 
 def read(run: str, root: str, count: int) -> dict[str, float]:

@@ -64,6 +64,7 @@ bench-small: .venv/installed .venv-keras/keras
 	rm -rf outputs/small/best
 	$(BIN)/hwr-train experiment=best data=synthetic augment.drawn=0 trainer.max_epochs=1 split=writer split.writers=1-44 \
 	  report=none hydra.run.dir=outputs/small/best
+	$(BIN)/python benchmarks/reading.py outputs/small/best --rounds 1
 	$(BIN)/python benchmarks/limits.py outputs/small/best --data synthetic --out outputs/small/limits.png
 
 .venv-keras/keras:

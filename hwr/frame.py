@@ -252,18 +252,21 @@ def _scaled(
     if shrink > 1:
         sheet, scale = sheet.reduce(shrink), scale * shrink
         centre = (centre[0] / shrink, centre[1] / shrink)
-    place = (centre[0] - usual.x * FRAMED / scale, centre[1] - usual.y * FRAMED / scale)
-    whole = Image.new("L", size, 255)
+    corner = (centre[0] - usual.x * FRAMED / scale, centre[1] - usual.y * FRAMED / scale)
     ink = ImageChops.invert(sheet).getbbox() or (0, 0, 0, 0)
     # Only where ink comes to lie, and as far as it is smoothed: elsewhere all stays white.
-    low = [math.floor((ink[k] - REACH - place[k]) * scale) for k in (0, 1)]
-    high = [math.ceil((ink[k + 2] + REACH - place[k]) * scale) for k in (0, 1)]
-    left, top = (min(max(0, low[k]), size[k] - 1) for k in (0, 1))
-    right, bottom = (max(min(high[k], size[k]), start + 1) for k, start in enumerate((left, top)))
+    spans = []
+    for k, side in enumerate(size):
+        first = math.floor((ink[k] - REACH - corner[k]) * scale)
+        last = math.ceil((ink[k + 2] + REACH - corner[k]) * scale)
+        first = min(max(0, first), side - 1)
+        spans.append((first, max(min(last, side), first + 1)))
+    (left, right), (top, bottom) = spans
     box = (left, top, right, bottom)
-    extent = tuple(place[k % 2] + side / scale for k, side in enumerate(box))
+    extent = tuple(corner[k % 2] + side / scale for k, side in enumerate(box))
     part = (right - left, bottom - top)
     bicubic = Image.Resampling.BICUBIC
+    whole = Image.new("L", size, 255)
     whole.paste(sheet.transform(part, Image.Transform.EXTENT, extent, bicubic, fillcolor=255), box)
     return whole
 

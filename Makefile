@@ -66,6 +66,11 @@ bench-small: .venv/installed .venv-keras/keras
 	  report=none hydra.run.dir=outputs/small/best
 	$(BIN)/python benchmarks/reading.py outputs/small/best --rounds 1
 	$(BIN)/python benchmarks/limits.py outputs/small/best --data synthetic --out outputs/small/limits.png
+	rm -rf outputs/small/pen outputs/small/cnn
+	$(BIN)/hwr-data draw outputs/small/pen --writers 8
+	$(BIN)/hwr-train experiment=notebook_cnn data=folder data.root=outputs/small/pen trainer.max_epochs=1 report=none \
+	  hydra.run.dir=outputs/small/cnn
+	$(BIN)/python benchmarks/robustness.py outputs/small/cnn --every 30
 
 .venv-keras/keras:
 	$(PYTHON) -m venv .venv-keras

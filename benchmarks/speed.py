@@ -1,12 +1,12 @@
 """How fast this is beside what people would use instead: Keras, plain PyTorch, the peak.
 
-Both sides run in turn, several times, in processes of their own; medians of the ratios of a round
-count, since the machine may be shared. Run it on an idle one, with the real set (HWR_DATA):
+Both sides run in turn, several times, most in processes of their own; medians of the ratios of a
+round count, since the machine may be shared. Run it on an idle one, with the real set (HWR_DATA):
 
     python benchmarks/speed.py [--rounds 3] [--keras PYTHON] [--out FOLDER] [--small]
 
 PYTHON is an interpreter that has tensorflow-cpu, pandas, pillow and scikit-learn; `make bench`
-makes one. FOLDER gets speed.json and speed.md.
+makes one. FOLDER gets speed.json and speed.md after every round.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LOAD = """
 import sys
 from hwr import data
 from hwr.config import compose
-data.load(compose([f"data.root={sys.argv[1]}", *sys.argv[2:]]).data)
+data.load(compose(sys.argv[1:]).data)
 """
 ROWS = {
     "cnn fit": ("notebook CNN, 30 epochs with validation and logging", "Keras", "0.6"),
@@ -50,11 +50,11 @@ ROWS = {
     "prepare warm": ("the same, warm", "", "0.5 s"),
     "forest": ("forest, fit and predict", "the notebook's call", "0.6"),
     "cnn whole": ("`hwr-train experiment=notebook_cnn`, start to end", "Keras script", "0.65"),
-    "read torch": ("reading the pictures' arrays, 10,000, CNN, torch", "Keras `predict`", "0.7"),
-    "read onnx": ("the same, ONNX", "Keras `predict`", "0.7"),
-    "read settled": ("the same, torch, settled first", "Keras `predict`", "0.7"),
-    "read noise": ("the same of noise, torch", "Keras `predict`", "0.7"),
-    "read onnx noise": ("the same of noise, ONNX", "Keras `predict`", "0.7"),
+    "read torch": ("reading 10,000 arrays of the pictures, CNN, torch", "Keras `predict`", "0.7"),
+    "read onnx": ("reading 10,000 arrays of the pictures, CNN, ONNX", "Keras `predict`", "0.7"),
+    "read settled": ("reading them settled first, torch", "Keras `predict`, as they are", "0.7"),
+    "read noise": ("reading 10,000 arrays of noise, torch", "Keras `predict` of pictures", "0.7"),
+    "read onnx noise": ("reading 10,000 arrays of noise, ONNX", "likewise", "0.7"),
     "cnn memory": ("peak memory of `notebook_cnn`", "", "1,200 MB"),
     "prepare memory": ("peak memory of preparing, cold", "", "600 MB"),
 }
@@ -96,7 +96,7 @@ def in_turn(
     return took[ours], took[theirs]
 
 
-def plain(model: str, root: str, epochs: int, side: str) -> dict[str, float]:
+def plain(model: str, epochs: int, side: str) -> dict[str, float]:
     """Fit by hwr-train, or by the least loop that one would write by hand; numba has compiled."""
     import torch
     from torch.nn import functional
@@ -106,8 +106,7 @@ def plain(model: str, root: str, epochs: int, side: str) -> dict[str, float]:
     from hwr.optim import KerasRMSprop
     from hwr.train import build, train
 
-    settings = [f"experiment=notebook_{model}", f"data.root={root}"]
-    config = compose([*settings, f"trainer.max_epochs={epochs}"])
+    config = compose([f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"])
     data = CharacterData(config.data, config.split, config.seed)
     image, label = data.characters.image, data.label
     train_rows, test_rows = (torch.from_numpy(rows) for rows in (data.parts.train, data.parts.test))
@@ -156,7 +155,7 @@ def stock(network: Any) -> list[Any]:
     return [nn.Dropout(one.p) if isinstance(one, nn.Dropout) else one for one in layers]
 
 
-def peak() -> dict[str, tuple[float, float]]:
+def peak() -> dict[str, Any]:
     """A training step of the CNN, and how long its FLOPs take where all are of one product."""
     import torch
     from torch.nn import functional
@@ -176,10 +175,11 @@ def peak() -> dict[str, tuple[float, float]]:
     one, other = torch.rand(2048, 2048), torch.rand(2048, 2048)
     times = [(seconds(step), seconds(lambda: torch.mm(one, other))) for _ in range(60)][10:]
     mine, product = (statistics.median(column) for column in zip(*times, strict=True))
-    return {"cnn peak": (mine, counter.get_total_flops() / (2 * 2048**3 / product))}
+    flops, rate = counter.get_total_flops(), 2 * 2048**3 / product
+    return {"cnn peak": (mine, flops / rate), "GFLOP": flops / 1e9, "GFLOP/s": rate / 1e9}
 
 
-def prepare(root: str, turn: int) -> dict[str, tuple[float, float]]:
+def prepare(turn: int) -> dict[str, tuple[float, float]]:
     """The notebook's loop, ours without a cache, and with one."""
     import pandas as pd
     from PIL import Image
@@ -188,10 +188,11 @@ def prepare(root: str, turn: int) -> dict[str, tuple[float, float]]:
     from hwr.config import compose
 
     def notebook() -> None:
-        table = pd.read_csv(Path(root) / "english.csv")
+        root = Path(config.root)
+        table = pd.read_csv(root / "english.csv")
         arrays = []
         for name in table["image"]:
-            picture = Image.open(Path(root) / name).convert("L").resize((40, 30))
+            picture = Image.open(root / name).convert("L").resize((40, 30))
             arrays.append(np.asarray(picture))
         np.array(arrays)
 
@@ -200,12 +201,12 @@ def prepare(root: str, turn: int) -> dict[str, tuple[float, float]]:
         data.load(config)
 
     with tempfile.TemporaryDirectory() as cache:
-        config = compose([f"data.root={root}", f"data.cache={cache}"]).data
+        config = compose([f"data.cache={cache}"]).data
         cold, warm = in_turn(turn, ours, notebook), seconds(ours)
     return {"prepare cold": cold, "prepare warm": (warm, 1)}
 
 
-def forest(root: str, turn: int) -> dict[str, tuple[float, float]]:
+def forest(turn: int) -> dict[str, tuple[float, float]]:
     """Fit 200 trees and read the test pictures; the accuracy is the same.
 
     The notebook's call reads them twice, for the classes and for their probabilities.
@@ -216,7 +217,7 @@ def forest(root: str, turn: int) -> dict[str, tuple[float, float]]:
     from hwr.datamodule import CharacterData
     from hwr.forest import fitted
 
-    config = compose([f"data.root={root}"], "forest")
+    config = compose([], "forest")
     data = CharacterData(config.data, config.split)
     flat = data.characters.image.reshape(len(data.label), -1) / np.float32(255)
     label, rows = data.characters.label, data.parts
@@ -238,7 +239,7 @@ def forest(root: str, turn: int) -> dict[str, tuple[float, float]]:
     return {"forest": times}
 
 
-def read(run: str, root: str, count: int) -> dict[str, float]:
+def read(run: str, count: int) -> dict[str, float]:
     """Read the set's arrays, again and again, by a run and its ONNX file, and noise.
 
     Of one call alone, a fifth may be Python's garbage collection, which walks all of torch.
@@ -247,7 +248,7 @@ def read(run: str, root: str, count: int) -> dict[str, float]:
     from hwr import data, export
     from hwr.config import compose
 
-    image = data.load(compose([f"data.root={root}"]).data).image
+    image = data.load(compose().data).image
     arrays = np.resize(image, (count, *image.shape[1:]))
     noise = np.random.default_rng(0).integers(0, 256, arrays.shape, np.uint8)
     file = Path(run) / "model.onnx"
@@ -267,7 +268,7 @@ def read(run: str, root: str, count: int) -> dict[str, float]:
     return found
 
 
-def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str, Any]:
+def one_round(keras: Path | None, small: bool, turn: int) -> dict[str, Any]:
     """Every figure once, a pair where there are two sides; who is first takes turns."""
     found: dict[str, Any] = {}
     me = [sys.executable, str(HERE / "speed.py"), "--one"]
@@ -278,35 +279,38 @@ def one_round(root: str, keras: Path | None, small: bool, turn: int) -> dict[str
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             words = [f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"]
-            words += [f"data.root={root}", f"hydra.run.dir={folder / 'run'}"]
+            words += [f"hydra.run.dir={folder / 'run'}"]
             sides = [[str(Path(sys.executable).with_name("hwr-train")), *words]]
             if keras:
                 script = str(HERE / "notebook_keras.py")
+                root = os.environ["HWR_DATA"]
                 sides.append([str(keras), script, model, root, str(epochs), str(reads)])
             took = {}
             for who in range(len(sides))[:: 1 if turn % 2 else -1]:
                 took[who] = process(sides[who], folder)
             metrics = json.loads((folder / "run/metrics.json").read_text())
+            found["commit"] = metrics["git_commit"]
             theirs = took[1][2] if keras else {}
             found[f"{model} fit"] = (metrics["fit_seconds"], theirs.get("fit"))
+            found[f"{model} accuracy"] = (metrics["test/acc"], theirs.get("accuracy"))
             if model == "cnn":
                 whole = took[1][0] - theirs["after"] if keras else None
                 found["cnn whole"] = (took[0][0], whole)
                 found["cnn memory"] = (took[0][1], 1)
-                mine = process([*me, "read", str(folder / "run"), root, str(count)], folder)[2]
+                mine = process([*me, "read", str(folder / "run"), str(count)], folder)[2]
                 for kind, value in mine.items():
                     found[f"read {kind}"] = (value, theirs.get("read"))
             many = "1" if small else str(PLAIN_EPOCHS[model])
             fits: dict[str, float] = {}
             for side in ("ours", "theirs")[:: 1 if turn % 2 else -1]:
-                fits |= process([*me, "plain", model, root, many, side], folder)[2]
+                fits |= process([*me, "plain", model, many, side], folder)[2]
             found[f"{model} plain"] = (fits["ours"], fits["theirs"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found |= process([*me, "peak"], folder)[2]
-        found |= process([*me, "prepare", root, str(turn)], folder)[2]
-        found |= process([*me, "forest", root, str(turn)], folder)[2]
-        cold = process([sys.executable, "-c", LOAD, root, "data.cache=cache"], folder)
+        found |= process([*me, "prepare", str(turn)], folder)[2]
+        found |= process([*me, "forest", str(turn)], folder)[2]
+        cold = process([sys.executable, "-c", LOAD, "data.cache=cache"], folder)
         found["prepare memory"] = (cold[1], 1)
     return found
 
@@ -336,7 +340,8 @@ def machine(keras: Path | None) -> dict[str, str]:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
-    found = {"processor": cpu[0], "cores": str(os.cpu_count()), "python": platform.python_version()}
+    found = {"processor": cpu[0] if cpu else platform.machine(), "cores": str(os.cpu_count())}
+    found |= {"python": platform.python_version()}
     found |= {name: version(name) for name in OURS}
     if keras:
         code = (
@@ -348,11 +353,11 @@ def machine(keras: Path | None) -> dict[str, str]:
 
 
 ONE: dict[str, Callable[..., dict[str, Any]]] = {
-    "plain": lambda model, root, epochs, side: plain(model, root, int(epochs), side),
+    "plain": lambda model, epochs, side: plain(model, int(epochs), side),
     "peak": peak,
-    "prepare": lambda root, turn: prepare(root, int(turn)),
-    "forest": lambda root, turn: forest(root, int(turn)),
-    "read": lambda run, root, count: read(run, root, int(count)),
+    "prepare": lambda turn: prepare(int(turn)),
+    "forest": lambda turn: forest(int(turn)),
+    "read": lambda run, count: read(run, int(count)),
 }
 
 
@@ -370,25 +375,31 @@ def main() -> None:
         return
     from hwr.config import compose
 
-    keras = arguments.keras and arguments.keras.absolute()
+    keras, out = arguments.keras and arguments.keras.absolute(), arguments.out.absolute()
     with tempfile.TemporaryDirectory() as folder:
-        root = str(Path(compose().data.root).absolute())
+        config = compose().data
+        root = Path(config.root).absolute()
         if arguments.small:
-            root = f"{folder}/drawn"
+            root = Path(folder, "drawn")
             draw = str(Path(sys.executable).with_name("hwr-data"))
-            process([draw, "draw", root, "--writers", "4"], Path(folder))
+            process([draw, "draw", str(root), "--writers", "4"], Path(folder))
+        if not (root / "english.csv").is_file():
+            raise SystemExit(f"no english.csv in {root}: HWR_DATA names the real set's folder")
+        # Every process finds the same, wherever it works.
+        cache = Path(config.cache).expanduser().absolute()
+        os.environ |= {"HWR_DATA": str(root), "HWR_CACHE": str(cache)}
         where, rounds = machine(keras), []
-        # The cache is warm from here on.
-        process([sys.executable, "-c", LOAD, root], Path(folder))
+        process([sys.executable, "-c", LOAD], Path(folder))  # the cache is warm from here on
         for turn in range(1 if arguments.small else arguments.rounds):
-            rounds.append(one_round(root, keras, arguments.small, turn))
+            rounds.append(one_round(keras, arguments.small, turn))
             print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
-    lines = [", ".join(f"{name} {value}" for name, value in where.items()), "", *table(rounds)]
+            text = json.dumps({"machine": where, "rounds": rounds}, indent=2)
+            said = ", ".join(f"{name} {value}" for name, value in where.items())
+            lines = [said, "", *table(rounds)]
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (out / "speed.json").write_text(text + "\n", encoding="utf-8")
     print("\n".join(lines))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = json.dumps({"machine": where, "rounds": rounds}, indent=2)
-    (arguments.out / "speed.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

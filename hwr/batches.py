@@ -12,7 +12,7 @@ from hwr.split import Indices
 
 Batch = tuple[Tensor, ...]
 LARGEST = 68
-"""Pictures in a training group, at most; a writer of the real set has drawn 62."""
+"""Training groups are smaller than this; a writer of the real set has drawn 62."""
 
 
 class Batches:
@@ -157,8 +157,8 @@ def listed(batch: Any) -> list[Batch]:
 def in_groups(writer: Indices, random: np.random.Generator) -> tuple[Indices, Indices]:
     """An order of all pictures in which those by one hand come in groups, mixed anew.
 
-    A writer's pictures are cut at random into groups of 1 to `LARGEST`, small ones as likely as
-    large ones on a logarithmic scale, so that any subset of classes is seen together.
+    A writer's pictures are cut at random into groups of less than `LARGEST`, small ones as likely
+    as large ones on a logarithmic scale, so that any subset of classes is seen together.
 
     Args:
         writer: Who wrote each picture, shape (N,).

@@ -38,7 +38,7 @@ class GlyphNetwork(Network):
         temperature: Logits are divided by it when reading, so that probabilities are calibrated.
         views: When reading, a picture is looked at as it is and under so many of `VIEWS`, and the
             probabilities are averaged.
-        body: `own` convolutions, or those of `lcnet`, 2,675,136 of then 3,486,460 parameters.
+        body: `own` convolutions, or those of `lcnet`: 2,675,136 parameters, 3,486,460 in all.
     """
 
     head: nn.Linear

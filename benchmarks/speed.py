@@ -279,7 +279,7 @@ def one_round(keras: Path | None, small: bool, turn: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             words = [f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"]
-            words += [f"hydra.run.dir={folder / 'run'}"]
+            words.append(f"hydra.run.dir={folder / 'run'}")
             sides = [[str(Path(sys.executable).with_name("hwr-train")), *words]]
             if keras:
                 script = str(HERE / "notebook_keras.py")
@@ -340,8 +340,9 @@ def machine(keras: Path | None) -> dict[str, str]:
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
-    found = {"processor": cpu[0] if cpu else platform.machine(), "cores": str(os.cpu_count())}
-    found |= {"python": platform.python_version()}
+    processor = cpu[0] if cpu else platform.machine()
+    found = {"processor": processor, "cores": str(os.cpu_count())}
+    found["python"] = platform.python_version()
     found |= {name: version(name) for name in OURS}
     if keras:
         code = (
@@ -374,6 +375,7 @@ def main() -> None:
         print(json.dumps(ONE[arguments.one[0]](*arguments.one[1:])))
         return
     from hwr.config import compose
+    from hwr.files import whole
 
     keras, out = arguments.keras and arguments.keras.absolute(), arguments.out.absolute()
     with tempfile.TemporaryDirectory() as folder:
@@ -396,9 +398,9 @@ def main() -> None:
             text = json.dumps({"machine": where, "rounds": rounds}, indent=2)
             said = ", ".join(f"{name} {value}" for name, value in where.items())
             lines = [said, "", *table(rounds)]
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            (out / "speed.json").write_text(text + "\n", encoding="utf-8")
+            for name, content in (("speed.md", "\n".join(lines)), ("speed.json", text)):
+                with whole(out / name) as beside:
+                    beside.write_text(content + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

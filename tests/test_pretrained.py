@@ -134,7 +134,7 @@ def test_what_has_learnt_before_trains_slowly_and_reads_without_the_package(
         assert torch.equal(weight, other["state_dict"][name])
     groups = saved["optimizer_states"][0]["param_groups"]
     rates = [group["initial_lr"] for group in groups]
-    assert rates == pytest.approx([0.003, 0.003, 0.0003, 0.0003])
+    assert rates == pytest.approx([0.003, 0.003, 0.00003, 0.00003])
     slow = sum(len(group["params"]) for group in groups[2:])
     assert slow == len(list(LCNet().parameters()))
     recognizer = hwr.load(tmp_path / "run")

@@ -26,7 +26,7 @@ def augment(image: Tensor, config: AugmentConfig, group: Tensor | None = None) -
 
     Args:
         image: Grey values from 0 (black) to 1 (white), shape (N, 1, H, W).
-        config: How far at most.
+        config: How far at most; of the bend, the standard deviation.
         group: The writer of each picture, shape (N,); None: each is by another.
 
     Returns:

@@ -173,7 +173,8 @@ class Recognizer:
 
         Args:
             arrays: Shape (N, H, W).
-            group: Shape (N,); of more than 256 equal ones, 256 are read together at a time.
+            group: Shape (N,); of more than 256 equal ones, at most 256 are read together,
+                cut in their order.
 
         Raises:
             DataError: The model reads pictures singly only.

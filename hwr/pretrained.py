@@ -51,7 +51,7 @@ def begin(model: nn.Module) -> None:
     except OSError as error:
         raise RunError(f"model.body=lcnet: {file} cannot be read: {error}") from error
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise RunError(f"model.body=lcnet: {file} has other weights than that of rapidocr 3.10")
+        raise RunError(f"model.body=lcnet: {file} has other weights than those of rapidocr 3.10")
     graph = onnx.ModelProto.FromString(content).graph
     array = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
     kernels = [array[node.input[1]] for node in graph.node if node.op_type == "Conv"]

@@ -35,8 +35,8 @@ def look(network: GlyphNetwork, image: Tensor) -> tuple[Tensor, Tensor]:
 def relate(network: GlyphNetwork, seen: tuple[Tensor, Tensor], group: NDArray[np.int64]) -> Tensor:
     """Logits (N, C) of what `look` found in N pictures, in view of others of their group.
 
-    Of more than `MOST` pictures of a group, so many are seen together: every one looks at all
-    others, so time and memory grow with the square.
+    Of more than `MOST` pictures of a group, at most so many are seen together, cut in their
+    order: every one looks at all others, so time and memory grow with the square.
 
     Args:
         network: It reads.

@@ -168,6 +168,15 @@ def test_resume_is_as_if_never_stopped(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_gradients_are_clipped_at_mixed_precision(tmp_path: Path) -> None:
+    config = compose([*TINY, "trainer.max_epochs=1", "+trainer.gradient_clip_val=1e-9"])
+    assert config.trainer.precision == "bf16-mixed"
+    train(config, tmp_path)
+    state = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    moments = state["optimizer_states"][0]["state"].values()
+    assert max(float(moment["exp_avg"].norm()) for moment in moments) < 1e-9
+
+
 def test_what_is_refused() -> None:
     for wrong, words in (
         ("model.width=0.1", r"model\.width=0\.1 must lie between"),

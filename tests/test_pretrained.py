@@ -78,7 +78,7 @@ def test_other_networks_begin_as_they_are(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (None, r"model.body=lcnet needs rapidocr: pip install 'hwr\[pretrained\]'$"),
         ("empty", r"model.body=lcnet: .* cannot be read: .*No such file"),
-        ("other", r"model.body=lcnet: .* has other weights than that of rapidocr 3.10$"),
+        ("other", r"model.body=lcnet: .* has other weights than those of rapidocr 3.10$"),
     ],
 )
 def test_missing_weights_are_told_of(

@@ -62,7 +62,7 @@ class GlyphNet(CharacterClassifier):
         self.body_lr = body_lr
 
     def _loss(self, batch: Batch) -> Tensor:
-        """The mean cross-entropy of a batch, alone and together."""
+        """The mean cross-entropy of a batch read alone, plus that of it read together."""
         image, label, group = batch
         alone, seen = self.network.together(image, group)
         self._seen.add(alone.detach(), label)
@@ -85,7 +85,12 @@ class GlyphNet(CharacterClassifier):
             groups.append({"params": kernels, "lr": lr})
             groups.append({"params": others, "lr": lr, "weight_decay": 0.0})
         optimizer = AdamW(
-            groups, lr=self.lr, betas=(0.9, 0.99), weight_decay=self.weight_decay, fused=True
+            groups,
+            lr=self.lr,
+            betas=(0.9, 0.99),
+            weight_decay=self.weight_decay,
+            # Lightning refuses to clip what a fused optimiser might unscale, even in bfloat16.
+            fused=not self.trainer.gradient_clip_val or None,
         )
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = LambdaLR(optimizer, lambda step: height((step + 1) / (steps + 1)))

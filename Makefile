@@ -19,11 +19,14 @@ run: which .venv/installed
 which:
 	@echo "Training on $(WHICH)."
 
+# A process for each core, of one thread each.
+TEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
+
 test: .venv/installed
-	$(BIN)/pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: .venv/installed
-	$(BIN)/pytest
+	$(TEST)
 
 test-faults: .venv/installed
 	HWR_FAULTS=whole $(BIN)/pytest --timeout 3600 --numprocesses auto tests/faults
@@ -51,25 +54,21 @@ check: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Keras lives in an environment of its own, which the benchmarks only start.
+# Keras lives in an environment of its own, which the benchmark only starts.
 bench: .venv/installed .venv-keras/keras
 	$(BIN)/python benchmarks/speed.py --keras .venv-keras/bin/python
-	$(BIN)/python benchmarks/report.py
 
-# The benchmarks in a small form, so that they can't rot; their times say nothing.
+# The benchmarks in a small form, so that they keep working; their times mean nothing.
 bench-small: .venv/installed .venv-keras/keras
 	$(BIN)/python benchmarks/speed.py --small --keras .venv-keras/bin/python --out outputs/small
-	$(BIN)/python benchmarks/report.py --rounds 1 --epochs 1 data=synthetic data.writers=4
 	$(BIN)/python benchmarks/scaling.py --small --out outputs/small
-	rm -rf outputs/small/best
-	$(BIN)/hwr-train experiment=best data=synthetic augment.drawn=0 trainer.max_epochs=1 split=writer split.writers=1-44 \
-	  report=none hydra.run.dir=outputs/small/best
+	rm -rf outputs/small/drawn outputs/small/best outputs/small/cnn
+	$(BIN)/hwr-train experiment=best data=synthetic data.writers=10 augment.synthetic_writers=0 split=writer \
+	  trainer.max_epochs=1 callbacks=light logger=none hydra.run.dir=outputs/small/best
 	$(BIN)/python benchmarks/reading.py outputs/small/best --rounds 1
-	$(BIN)/python benchmarks/limits.py outputs/small/best --data synthetic --out outputs/small/limits.png
-	rm -rf outputs/small/pen outputs/small/cnn
-	$(BIN)/hwr-data draw outputs/small/pen --writers 8
-	$(BIN)/hwr-train experiment=notebook_cnn data=folder data.root=outputs/small/pen trainer.max_epochs=1 report=none \
-	  hydra.run.dir=outputs/small/cnn
+	$(BIN)/hwr-data draw outputs/small/drawn --writers 8
+	$(BIN)/hwr-train experiment=notebook_cnn data=folder data.root=outputs/small/drawn trainer.max_epochs=1 \
+	  callbacks=light logger=none hydra.run.dir=outputs/small/cnn
 	$(BIN)/python benchmarks/robustness.py outputs/small/cnn --every 30
 
 .venv-keras/keras:

@@ -1,9 +1,10 @@
-"""The notebook's networks as its readers run them, on Keras and TensorFlow.
+"""Fit the notebook's networks as its readers do, with Keras and TensorFlow.
 
 For the environment that `make bench` creates; hwr is not in it. Prints one line of JSON.
 
-    python notebook_keras.py MODEL ROOT EPOCHS READ    ROOT: the data set's folder; READ: how many
-                                                       arrays are read when the fit is over
+    python notebook_keras.py MODEL ROOT EPOCHS ARRAYS
+
+ROOT is the folder of the dataset; so many ARRAYS are predicted after the fit.
 """
 
 import json
@@ -21,7 +22,7 @@ from sklearn.preprocessing import LabelEncoder
 
 
 def network(model: str, classes: int) -> keras.Model:
-    """The MLP or the CNN, compiled."""
+    """Build and compile the MLP or the CNN."""
     same = {"padding": "same", "activation": "relu"}
     dense = layers.Dense(classes, activation="softmax")
     if model == "mlp":
@@ -52,8 +53,9 @@ def network(model: str, classes: int) -> keras.Model:
 
 
 def main() -> None:
-    """Prepare, fit, test and read."""
-    model, root, epochs, read = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    """Prepare the images, fit, test and predict."""
+    model, root = sys.argv[1], Path(sys.argv[2])
+    epochs, count = int(sys.argv[3]), int(sys.argv[4])
     table = pd.read_csv(root / "english.csv")
     arrays = []
     for name in table["image"]:
@@ -76,15 +78,15 @@ def main() -> None:
     seconds = {"fit": time.perf_counter() - started}
     accuracy = built.evaluate(test, test_label)[1]
     done = time.perf_counter()
-    if read:
-        many = np.resize(image, (read, *image.shape[1:]))
+    if count:
+        many = np.resize(image, (count, *image.shape[1:]))
         built.predict(many)
         calls = []
         for _ in range(3):
             started = time.perf_counter()
             built.predict(many)
             calls.append(time.perf_counter() - started)
-        seconds["read"] = sorted(calls)[1]
+        seconds["predict"] = sorted(calls)[1]
     seconds["after"] = time.perf_counter() - done  # no part of the notebook
     print(json.dumps({**seconds, "accuracy": accuracy, "versions": f"Keras {keras.__version__}"}))
 

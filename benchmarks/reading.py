@@ -1,6 +1,6 @@
-"""How fast a run is loaded and reads: medians, and what each may be compared with.
+"""Measure how fast a run is loaded and predicts: medians in milliseconds.
 
-python benchmarks/reading.py RUN [--forest FOREST] [--picture PICTURE] [--rounds 5]
+python benchmarks/reading.py RUN [--forest FOREST] [--image IMAGE] [--rounds 5]
 """
 
 import argparse
@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 import hwr
-from hwr import export, images, synthetic
+from hwr import export, images
+from hwr.data import drawing
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
-    """Median wall time of a call, after a first one that warms up."""
+    """Return the median wall time of a call, after a first one that warms up."""
     work()
     times = []
     for _ in range(rounds):
@@ -34,28 +35,28 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
 
 
 def process(code: str, rounds: int) -> float:
-    """Median wall time of an interpreter that runs this code, start and end included."""
+    """Return the median wall time of an interpreter that runs this code, start and end included."""
     command = [sys.executable, "-c", code]
     return seconds(lambda: subprocess.run(command, check=True, capture_output=True), rounds)
 
 
 def timed(before: str, code: str, rounds: int) -> float:
-    """Median wall time of the code alone, in fresh interpreters that ran `before` first."""
+    """Return the median wall time of the code alone, in fresh interpreters that ran `before`."""
     clock = f"{before}\nimport time\nt=time.perf_counter()\n{code}\nprint(time.perf_counter()-t)"
     command = [sys.executable, "-c", clock]
-    found = [
+    times = [
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         for _ in range(rounds + 1)
     ]
-    return statistics.median(found[1:])
+    return statistics.median(times[1:])
 
 
 def main() -> None:
     """Measure, print a Markdown table, and write JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="a network's run folder")
     parser.add_argument("--forest", type=Path, help="a forest's run folder")
-    parser.add_argument("--picture", type=Path, help="a picture of 1200 x 900; default: drawn")
+    parser.add_argument("--image", type=Path, help="an image of 1200 x 900; default: drawn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -63,12 +64,12 @@ def main() -> None:
     recognizer = hwr.load(run)
     height, width = recognizer.size
     prepare = images.PREPARE[recognizer.preprocessing]
-    drawn = [one for writer in range(1, 15) for one in synthetic.pictures(writer, 0)][:853]
+    drawn = [one for writer in range(1, 15) for one in drawing.draw_images(writer, 0)][:853]
     arrays = np.stack([prepare(one, height, width) for one in drawn])
     with tempfile.TemporaryDirectory() as folder:
-        picture, onnx = arguments.picture or Path(folder, "a.png"), Path(folder, "model.onnx")
-        if not arguments.picture:
-            drawn[10].convert("RGB").save(picture)
+        image, onnx = arguments.image or Path(folder, "a.png"), Path(folder, "model.onnx")
+        if not arguments.image:
+            drawn[10].convert("RGB").save(image)
         export.export(run, onnx)
         exported = hwr.load(onnx)
         many = 20 * rounds
@@ -78,14 +79,14 @@ def main() -> None:
                 "import torch", f"import hwr; hwr.load({str(run)!r})", rounds
             ),
             "one array": seconds(lambda: recognizer.read(arrays[0], frame="as_is"), many),
-            "one array, settled": seconds(lambda: recognizer.read(arrays[0]), many),
-            "one PNG of 1200 x 900": seconds(lambda: recognizer.read(picture), many),
+            "one array, normalized": seconds(lambda: recognizer.read(arrays[0]), many),
+            "one PNG of 1200 x 900": seconds(lambda: recognizer.read(image), many),
             "853 arrays": seconds(lambda: recognizer.predict(arrays, frame="as_is"), rounds),
-            "853 arrays, settled": seconds(lambda: recognizer.predict(arrays), rounds),
+            "853 arrays, normalized": seconds(lambda: recognizer.predict(arrays), rounds),
             "one array, ONNX": seconds(lambda: exported.read(arrays[0], frame="as_is"), many),
             "853 arrays, ONNX": seconds(lambda: exported.predict(arrays, frame="as_is"), rounds),
-            "a process that loads ONNX and reads a PNG": process(
-                f"import hwr; hwr.load({str(onnx)!r}).read({str(picture)!r})", rounds
+            "a process that loads ONNX and predicts a PNG": process(
+                f"import hwr; hwr.load({str(onnx)!r}).read({str(image)!r})", rounds
             ),
         }
     if arguments.forest:

@@ -1,8 +1,9 @@
-"""How well runs read their test pictures after what happens to pictures, as they come and settled.
+"""Measure accuracy on changed test images, taken as they come and normalized.
 
-python benchmarks/robustness.py RUN...   (runs on pictures of black on white; several are pooled)
+python benchmarks/robustness.py RUN...   (runs on images of black on white; several are pooled)
 
-How a picture is settled was chosen with --set on folds of the training pictures; docs/reading.md.
+The constants of the normalization were chosen with --set on folds of training images:
+docs/reading.md.
 """
 
 import argparse
@@ -23,96 +24,96 @@ MODULES = {"frame": frame, "paper": paper}
 Change = Callable[[Image.Image], Image.Image]
 
 
-def generator(picture: Image.Image) -> np.random.Generator:
-    """Random numbers that depend on the picture alone, so that both columns see the same."""
-    return np.random.default_rng(zlib.crc32(picture.tobytes()))
+def generator(image: Image.Image) -> np.random.Generator:
+    """Seed a generator by the image alone, so that both columns get the same."""
+    return np.random.default_rng(zlib.crc32(image.tobytes()))
 
 
-def jpeg(picture: Image.Image) -> Image.Image:
-    """Quality 50."""
+def jpeg(image: Image.Image) -> Image.Image:
+    """Compress with quality 50."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=50)
+    image.save(file, "JPEG", quality=50)
     return Image.open(file)
 
 
-def alpha(picture: Image.Image) -> Image.Image:
-    """Black ink on nothing."""
-    clear = Image.new("RGBA", picture.size, (0, 0, 0, 0))
-    clear.putalpha(ImageOps.invert(picture))
+def alpha(image: Image.Image) -> Image.Image:
+    """Make all but the ink transparent."""
+    clear = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    clear.putalpha(ImageOps.invert(image))
     return clear
 
 
-def gradient(picture: Image.Image) -> Image.Image:
-    """The light falls by 40 % from left to right."""
-    light = np.linspace(1, 0.6, picture.width)
-    return Image.fromarray((np.asarray(picture) * light).astype(np.uint8))
+def shaded(image: Image.Image) -> Image.Image:
+    """Let the light fall by 40 % from left to right."""
+    light = np.linspace(1, 0.6, image.width)
+    return Image.fromarray((np.asarray(image) * light).astype(np.uint8))
 
 
-def noise(picture: Image.Image) -> Image.Image:
-    """Gaussian, sigma 15."""
-    noisy = np.asarray(picture) + generator(picture).normal(0, 15, (picture.height, picture.width))
+def noise(image: Image.Image) -> Image.Image:
+    """Add Gaussian noise of sigma 15."""
+    noisy = np.asarray(image) + generator(image).normal(0, 15, (image.height, image.width))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
-def thin(picture: Image.Image) -> Image.Image:
-    """The pen, about 58 pixels of 900 wide, eroded to half its width."""
-    depth = distance_transform_edt(np.asarray(picture) < 128)
-    return Image.fromarray(np.where(depth > 14.5 * picture.height / 900, 0, 255).astype(np.uint8))
+def thin(image: Image.Image) -> Image.Image:
+    """Erode strokes, about 58 pixels of 900 wide, to half their width."""
+    depth = distance_transform_edt(np.asarray(image) < 128)
+    return Image.fromarray(np.where(depth > 14.5 * image.height / 900, 0, 255).astype(np.uint8))
 
 
-def thick(picture: Image.Image) -> Image.Image:
-    """The pen twice as wide."""
-    away = distance_transform_edt(np.asarray(picture) >= 128)
-    return Image.fromarray(np.where(away < 29 * picture.height / 900, 0, 255).astype(np.uint8))
+def thick(image: Image.Image) -> Image.Image:
+    """Make strokes twice as wide."""
+    away = distance_transform_edt(np.asarray(image) >= 128)
+    return Image.fromarray(np.where(away < 29 * image.height / 900, 0, 255).astype(np.uint8))
 
 
-def moved(picture: Image.Image) -> Image.Image:
-    """By up to 15 % of the frame in both directions."""
-    place = generator(picture).uniform(-0.15, 0.15, 2) * picture.size
-    sheet = Image.new("L", picture.size, 255)
-    sheet.paste(picture, (round(place[0]), round(place[1])))
-    return sheet
+def moved(image: Image.Image) -> Image.Image:
+    """Move the image by up to 15 % of its size in both directions."""
+    place = generator(image).uniform(-0.15, 0.15, 2) * image.size
+    result = Image.new("L", image.size, 255)
+    result.paste(image, (round(place[0]), round(place[1])))
+    return result
 
 
 CHANGES: dict[str, Change] = {
-    "unchanged": lambda picture: picture,
+    "unchanged": lambda image: image,
     "inverted": ImageOps.invert,
-    "grey paper, 200 of 255": lambda picture: picture.point(lambda value: value * 200 // 255),
-    "8-bit palette": lambda picture: picture.convert("P"),
-    "transparent paper": alpha,
+    "gray background, 200 of 255": lambda image: image.point(lambda value: value * 200 // 255),
+    "8-bit palette": lambda image: image.convert("P"),
+    "transparent background": alpha,
     "JPEG, quality 50": jpeg,
-    "twice the size": lambda picture: picture.resize((2 * picture.width, 2 * picture.height)),
-    "half the size": lambda picture: picture.resize((picture.width // 2, picture.height // 2)),
-    "light falling by 40 %": gradient,
+    "twice the size": lambda image: image.resize((2 * image.width, 2 * image.height)),
+    "half the size": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "light falling by 40 %": shaded,
     "noise of sigma 15": noise,
-    "pen half as wide": thin,
-    "pen twice as wide": thick,
+    "strokes half as wide": thin,
+    "strokes twice as wide": thick,
     "ink moved by up to 15 %": moved,
-    "blue ink": lambda picture: ImageOps.colorize(picture, "#0000ff", "#ffffff"),
-    "32 x 24 pixels": lambda picture: picture.resize((32, 24)),
-    "a dark rim of 20 pixels": lambda picture: ImageOps.expand(picture, 20, 0),
-    "cut to the ink": lambda picture: picture.crop(ImageOps.invert(picture).getbbox()),
+    "blue ink": lambda image: ImageOps.colorize(image, "#0000ff", "#ffffff"),
+    "32 x 24 pixels": lambda image: image.resize((32, 24)),
+    "a dark rim of 20 pixels": lambda image: ImageOps.expand(image, 20, 0),
+    "cut to the ink": lambda image: image.crop(ImageOps.invert(image).getbbox()),
 }
 
 
-def read(run: Path, change: Change, every: int, frames: tuple[str, ...]) -> np.ndarray:
-    """Which test pictures of a run are read rightly, a row for each of the frames."""
+def correct(run: Path, change: Change, every: int, frames: tuple[str, ...]) -> np.ndarray:
+    """Tell which test images of a run are correct, shape (frames, images)."""
     recognizer = hwr.load(run)
     root = Path(json.loads((run / "metrics.json").read_text())["config"]["data"]["root"])
     rows = [line.split(",") for line in (run / "predictions.csv").read_text().splitlines()[1:]]
     rows = rows[::every]
     label = np.array([row[1] for row in rows])
-    pictures = [Image.open(root / row[0]).convert("L") for row in rows]
-    found = [recognizer.predict(map(change, pictures), 1, placing) for placing in frames]
-    return np.array([[one.character for one in read] == label for read in found])
+    images = [Image.open(root / row[0]).convert("L") for row in rows]
+    many = [recognizer.predict(map(change, images), 1, frame) for frame in frames]
+    return np.array([[one.character for one in found] == label for found in many])
 
 
 def main() -> None:
     """Measure and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE", help="as named")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="of each N pictures one")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take one of N images")
     parser.add_argument("--set", nargs="+", default=[], metavar="paper.BLACK=40", dest="constants")
     arguments = parser.parse_args()
     for constant in arguments.constants:
@@ -123,12 +124,12 @@ def main() -> None:
     frames = ("auto",) if arguments.constants else ("as_is", "auto")
     title = " ".join(arguments.constants)
     for number, name in enumerate(arguments.only or CHANGES):
-        parts = [read(run, CHANGES[name], arguments.every, frames) for run in arguments.runs]
-        right = np.concatenate(parts, axis=1)
+        runs = [correct(run, CHANGES[name], arguments.every, frames) for run in arguments.runs]
+        results = np.concatenate(runs, axis=1)
         if not number:
-            print(f"| {right.shape[1]} test pictures {title} | {' | '.join(frames)} |")
+            print(f"| {results.shape[1]} test images {title} | {' | '.join(frames)} |")
             print(f"|{'---|' * (1 + len(frames))}")
-        shares = " | ".join(f"{share:.1%}" for share in right.mean(1))
+        shares = " | ".join(f"{share:.1%}" for share in results.mean(1))
         print(f"| {name} | {shares} |", flush=True)
 
 

@@ -1,12 +1,14 @@
-"""How fast this is beside what people would use instead: Keras, plain PyTorch, the peak.
+"""Compare the time of fits and inference with Keras and plain PyTorch, and measure peak memory.
 
-Both sides run in turn, several times, most in processes of their own; medians of the ratios of a
-round count, since the machine may be shared. Run it on an idle one, with the real set (HWR_DATA):
+Each side runs in a process of its own, and the sides take turns in being first. The table shows
+medians over the rounds; a ratio is of two times of one round, since the machine may be shared. Run
+it on an idle machine with the real dataset (HWR_DATA):
 
-    python benchmarks/speed.py [--rounds 3] [--keras PYTHON] [--out FOLDER] [--small]
+    python benchmarks/speed.py [--keras PYTHON] [--rows ROW ...] [--rounds 3] [--out FOLDER]
 
-PYTHON is an interpreter that has tensorflow-cpu, pandas, pillow and scikit-learn; `make bench`
-makes one. FOLDER gets speed.json and speed.md after every round.
+PYTHON is an interpreter with tensorflow-cpu, pandas, pillow and scikit-learn; `make bench` creates
+one. Without it, only the times of hwr stand in the rows against Keras. FOLDER gets speed.json and
+speed.md after every round. `--small` checks quickly that the benchmark works.
 """
 
 import argparse
@@ -18,389 +20,293 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 HERE = Path(__file__).parent
+COMMAND = str(Path(sys.executable).with_name("hwr-train"))
 EPOCHS = {"cnn": 30, "mlp": 200}
-PLAIN_EPOCHS = {"cnn": 4, "mlp": 60}
-READ = 10_000
-LOAD = """
-import sys
-from hwr import data
-from hwr.config import compose
-data.load(compose(sys.argv[1:]).data)
-"""
+ARRAYS = 10_000
 ROWS = {
-    "cnn fit": ("notebook CNN, 30 epochs with validation and logging", "Keras", "0.6"),
-    "mlp fit": ("notebook MLP, 200 epochs", "Keras", "0.32"),
-    "cnn plain": ("notebook CNN", "plain PyTorch loop, channels-last", "1.10"),
-    "mlp plain": ("notebook MLP", "plain PyTorch loop, fused Adam", "2.0"),
-    "cnn peak": (
-        "notebook CNN, forward and backward",
-        "matrix product at the FLOPs of torch's layers",
-        "1.6",
+    "cnn-plain": (
+        "notebook CNN, 30 epochs, validation and logging",
+        "plain PyTorch loop, channels-last, same batches",
+        "1.15",
     ),
-    "prepare cold": ("preparing the pictures, cold", "the notebook's loop", "0.6"),
-    "prepare warm": ("the same, warm", "", "0.5 s"),
-    "forest": ("forest, fit and predict", "the notebook's call", "0.6"),
-    "cnn whole": ("`hwr-train experiment=notebook_cnn`, start to end", "Keras script", "0.65"),
-    "read torch": ("reading 10,000 arrays of the pictures, CNN, torch", "Keras `predict`", "0.7"),
-    "read onnx": ("reading 10,000 arrays of the pictures, CNN, ONNX", "Keras `predict`", "0.7"),
-    "read settled": ("reading them settled first, torch", "Keras `predict`, as they are", "0.7"),
-    "read noise": ("reading 10,000 arrays of noise, torch", "Keras `predict` of pictures", "0.7"),
-    "read onnx noise": ("reading 10,000 arrays of noise, ONNX", "likewise", "0.7"),
-    "cnn memory": ("peak memory of `notebook_cnn`", "", "1,200 MB"),
-    "prepare memory": ("peak memory of preparing, cold", "", "600 MB"),
+    "cnn-keras": ("notebook CNN, 30 epochs, validation and logging", "Keras `fit`", "0.80"),
+    "mlp-plain": ("notebook MLP, 200 epochs", "plain PyTorch loop, fused Adam", "2.4"),
+    "mlp-keras": ("notebook MLP, 200 epochs", "Keras `fit`", "0.45"),
+    "onnx": ("inference of 10,000 arrays, CNN, ONNX Runtime", "Keras `predict`", "1.0"),
+    "command": ("`hwr-train experiment=notebook_cnn`, start to end", "Keras script", ""),
+    "memory": ("peak memory of `notebook_cnn`", "", "1,300 MB"),
 }
-"""What is measured, against what, and the most that it may be."""
-OURS = ("torch", "pytorch-lightning", "numpy", "pillow", "scikit-learn", "numba", "onnxruntime")
-"""Whose versions are told."""
+"""What each row measures, against what, and the largest ratio or value that is wanted."""
+FROM_COMMAND = {"cnn": {"cnn-keras", "onnx", "command", "memory"}, "mlp": {"mlp-keras"}}
+"""Rows that are taken from a run of hwr-train and of the Keras script."""
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "onnxruntime")
+WARM_CACHE = "import hwr, hwr.data; hwr.data.load_dataset(hwr.compose().data)"
 
 
-def process(command: list[str], folder: Path) -> tuple[float, float, dict[str, Any]]:
-    """Run a command: its wall seconds, peak megabytes, and the JSON of its last line if any."""
-    with (folder / "said.txt").open("w+") as said, (folder / "wrong.txt").open("w+") as wrong:
-        started = time.perf_counter()
-        running = subprocess.Popen(command, stdout=said, stderr=wrong, cwd=folder)
-        _, status, usage = os.wait4(running.pid, 0)
-        seconds = time.perf_counter() - started
-        running.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        last = said.read().splitlines()[-1:]
-        wrong.seek(0)
-        why = wrong.read()
-    if running.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {running.returncode}: {why}")
-    found = json.loads(last[0]) if last and last[0].startswith("{") else {}
-    return seconds, usage.ru_maxrss * 1024 / 1e6, found  # KiB on Linux
+def run_process(command: Sequence[str], folder: Path) -> tuple[float, float, dict[str, Any]]:
+    """Run a command in a folder.
 
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of a call."""
+    Returns:
+        Wall time in seconds, peak memory in megabytes, and the JSON of its last line, if any.
+    """
+    files = [(folder / name).open("w+") for name in ("stdout.txt", "stderr.txt")]
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    process = subprocess.Popen(command, stdout=files[0], stderr=files[1], cwd=folder)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    texts = []
+    for file in files:
+        file.seek(0)
+        texts.append(file.read())
+        file.close()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {texts[1]}")
+    last = texts[0].splitlines()[-1:]
+    values = json.loads(last[0]) if last and last[0].startswith("{") else {}
+    return seconds, usage.ru_maxrss * 1024 / 1e6, values  # KiB on Linux
 
 
-def in_turn(
-    turn: int, ours: Callable[[], object], theirs: Callable[[], object]
-) -> tuple[float, float]:
-    """Wall times of both, in odd turns ours first."""
-    took = {work: seconds(work) for work in ((ours, theirs) if turn % 2 else (theirs, ours))}
-    return took[ours], took[theirs]
+def in_turn(turn: int, sides: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Call all sides, the last one first in odd turns; return their results in the given order."""
+    order = range(len(sides))[:: -1 if turn % 2 else 1]
+    results = {index: sides[index]() for index in order}
+    return [results[index] for index in range(len(sides))]
 
 
-def plain(model: str, epochs: int, side: str) -> dict[str, float]:
-    """Fit by hwr-train, or by the least loop that one would write by hand; numba has compiled."""
+def fit_hwr(model: str, epochs: int) -> float:
+    """Fit a notebook network as hwr-train does; return seconds, after a fit that warms up."""
+    import hwr
+    from hwr.training.train import train
+
+    def fit(epochs: int) -> float:
+        config = hwr.compose([f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"])
+        with tempfile.TemporaryDirectory() as folder:
+            return float(train(config, Path(folder))["fit_seconds"])
+
+    fit(1)
+    return fit(epochs)
+
+
+def fit_plain(model: str, epochs: int) -> float:
+    """Fit the same network in a loop as short as one can write; return seconds, after a warm-up."""
     import torch
     from torch.nn import functional
 
-    from hwr.config import compose
-    from hwr.datamodule import CharacterData
-    from hwr.optim import KerasRMSprop
-    from hwr.train import build, train
+    import hwr
+    from hwr import models
+    from hwr.data import load_dataset, load_split
+    from hwr.training.optimizers import KerasRMSprop
 
-    config = compose([f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"])
-    data = CharacterData(config.data, config.split, config.seed)
-    image, label = data.characters.image, data.label
-    train_rows, test_rows = (torch.from_numpy(rows) for rows in (data.parts.train, data.parts.test))
-    scaled = torch.from_numpy(image)[:, None] / 255
-    (image, label), (test, test_label) = (
-        (scaled[rows], label[rows]) for rows in (train_rows, test_rows)
-    )
+    config = hwr.compose([f"experiment=notebook_{model}"])
+    dataset = load_dataset(config.data)
+    names = dataset.charset.names
+    parts = load_split(config.split).split(dataset.labels.numpy(), dataset.writers, names)
+    scaled = dataset.images / 255
+    image, label = scaled[parts.train], dataset.labels[parts.train]
+    test_image, test_label = scaled[parts.test], dataset.labels[parts.test]
+    # Once Lightning is imported, torch asks for a GPU at every step of its fused Adam.
+    assert "pytorch_lightning" not in sys.modules
 
-    def loop() -> None:
-        ours = build(config.model, data.alphabet, config.data).network
-        network = torch.nn.Sequential(*stock(ours))
-        optimiser: torch.optim.Optimizer
-        if model == "mlp":
-            optimiser = torch.optim.Adam(network.parameters(), lr=5e-4, eps=1e-7, fused=True)
+    def fit(epochs: int) -> float:
+        network: torch.nn.Module
+        optimizer: torch.optim.Optimizer
+        if model == "cnn":
+            network = models.CNN(len(names)).to(memory_format=torch.channels_last)
+            optimizer = KerasRMSprop(network.parameters(), lr=5e-4)
         else:
-            network = network.to(memory_format=torch.channels_last)
-            optimiser = KerasRMSprop(network.parameters(), lr=5e-4)
+            network = models.MLP(len(names))
+            optimizer = torch.optim.Adam(network.parameters(), lr=5e-4, eps=1e-7, fused=True)
+        started = time.perf_counter()
         for _ in range(epochs):
             network.train()
-            for rows in torch.randperm(len(label)).split(32):
-                optimiser.zero_grad()
+            for rows in torch.randperm(len(label)).split(config.data.batch_size):
+                optimizer.zero_grad()
                 functional.cross_entropy(network(image[rows]), label[rows]).backward()
-                optimiser.step()
+                optimizer.step()
             network.eval()
             with torch.no_grad():
-                logits = network(test)
-                float(functional.cross_entropy(logits, test_label))
-                float((logits.argmax(1) == test_label).float().mean())
+                logits = network(test_image)
+                functional.cross_entropy(logits, test_label).item()
+                (logits.argmax(1) == test_label).float().mean().item()
+        return time.perf_counter() - started
 
-    def ours() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            found: float = train(config, Path(folder))["fit_seconds"]
-            return found
-
-    fit = ours if side == "ours" else lambda: seconds(loop)
-    fit()  # warms up
-    return {side: fit()}
+    fit(1)
+    return fit(epochs)
 
 
-def stock(network: Any) -> list[Any]:
-    """A network's layers as torch has them, without ours and the order they are called in."""
-    from torch import nn
+def predict_onnx(run: str, count: int) -> float:
+    """Predict the dataset's arrays, repeated, with the ONNX file of a run; return seconds."""
+    import numpy as np
 
-    parts = [part if isinstance(part, nn.Sequential) else [part] for part in network.children()]
-    layers = [layer for part in parts for layer in part]
-    return [nn.Dropout(one.p) if isinstance(one, nn.Dropout) else one for one in layers]
-
-
-def peak() -> dict[str, Any]:
-    """A training step of the CNN, and how long its FLOPs take where all are of one product."""
-    import torch
-    from torch.nn import functional
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from hwr.networks.cnn import CNNNetwork
-
-    network = CNNNetwork(62, (30, 40), 0.25, 0.5).train()
-    image, label = torch.rand(32, 1, 30, 40), torch.arange(32)
-
-    def step(network: torch.nn.Module = network) -> None:
-        network.zero_grad()
-        functional.cross_entropy(network(image), label).backward()
-
-    with FlopCounterMode(display=False) as counter:  # zeros are counted, which ours leaves out
-        step(torch.nn.Sequential(*stock(network)))
-    one, other = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    times = [(seconds(step), seconds(lambda: torch.mm(one, other))) for _ in range(60)][10:]
-    mine, product = (statistics.median(column) for column in zip(*times, strict=True))
-    flops, rate = counter.get_total_flops(), 2 * 2048**3 / product
-    return {"cnn peak": (mine, flops / rate), "GFLOP": flops / 1e9, "GFLOP/s": rate / 1e9}
-
-
-def prepare(turn: int) -> dict[str, tuple[float, float]]:
-    """The notebook's loop, ours without a cache, and with one."""
-    import pandas as pd
-    from PIL import Image
-
-    from hwr import data
-    from hwr.config import compose
-
-    def notebook() -> None:
-        root = Path(config.root)
-        table = pd.read_csv(root / "english.csv")
-        arrays = []
-        for name in table["image"]:
-            picture = Image.open(root / name).convert("L").resize((40, 30))
-            arrays.append(np.asarray(picture))
-        np.array(arrays)
-
-    def ours() -> None:
-        data._kept.clear()
-        data.load(config)
-
-    with tempfile.TemporaryDirectory() as cache:
-        config = compose([f"data.cache={cache}"]).data
-        cold, warm = in_turn(turn, ours, notebook), seconds(ours)
-    return {"prepare cold": cold, "prepare warm": (warm, 1)}
-
-
-def forest(turn: int) -> dict[str, tuple[float, float]]:
-    """Fit 200 trees and read the test pictures; the accuracy is the same.
-
-    The notebook's call reads them twice, for the classes and for their probabilities.
-    """
-    from sklearn.ensemble import RandomForestClassifier
-
-    from hwr.config import compose
-    from hwr.datamodule import CharacterData
-    from hwr.forest import fitted
-
-    config = compose([], "forest")
-    data = CharacterData(config.data, config.split)
-    flat = data.characters.image.reshape(len(data.label), -1) / np.float32(255)
-    label, rows = data.characters.label, data.parts
-    right = []
-
-    def ours() -> None:
-        trees = fitted(config, flat[rows.train], label[rows.train])
-        best = trees.classes_[trees.predict_proba(flat[rows.test]).argmax(1)]
-        right.append((best == label[rows.test]).mean())
-
-    def notebook() -> None:
-        trees = RandomForestClassifier(200, random_state=0)
-        trees.fit(flat[rows.train], label[rows.train])
-        right.append((trees.predict(flat[rows.test]) == label[rows.test]).mean())
-        trees.predict_proba(flat[rows.test])
-
-    times = in_turn(turn, ours, notebook)
-    assert right[0] == right[1], right
-    return {"forest": times}
-
-
-def read(run: str, count: int) -> dict[str, float]:
-    """Read the set's arrays, again and again, by a run and its ONNX file, and noise.
-
-    Of one call alone, a fifth may be Python's garbage collection, which walks all of torch.
-    """
     import hwr
-    from hwr import data, export
-    from hwr.config import compose
+    from hwr.data import load_dataset
+    from hwr.export import export
 
-    image = data.load(compose().data).image
-    arrays = np.resize(image, (count, *image.shape[1:]))
-    noise = np.random.default_rng(0).integers(0, 256, arrays.shape, np.uint8)
+    images = load_dataset(hwr.compose().data).images[:, 0].numpy()
+    arrays = np.resize(images, (count, *images.shape[1:]))
     file = Path(run) / "model.onnx"
-    export.export(Path(run), file)
-    torch, onnx = hwr.load(run), hwr.load(file)
-    found = {}
-    for name, recognizer, many, frame in (
-        ("torch", torch, arrays, "as_is"),
-        ("settled", torch, arrays, "auto"),
-        ("noise", torch, noise, "as_is"),
-        ("onnx", onnx, arrays, "as_is"),
-        ("onnx noise", onnx, noise, "as_is"),
-    ):
-        work = partial(recognizer.predict, many, frame=frame)
-        work()
-        found[name] = statistics.median(seconds(work) for _ in range(3))
-    return found
+    export(Path(run), file)
+    recognizer = hwr.load(file)
+    recognizer.predict(arrays, frame="as_is")  # warms up
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        recognizer.predict(arrays, frame="as_is")
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
-def one_round(keras: Path | None, small: bool, turn: int) -> dict[str, Any]:
-    """Every figure once, a pair where there are two sides; who is first takes turns."""
-    found: dict[str, Any] = {}
-    me = [sys.executable, str(HERE / "speed.py"), "--one"]
-    count = 100 if small else READ
-    for model, epochs in EPOCHS.items():
-        epochs = 1 if small else epochs
-        reads = count if model == "cnn" else 0
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            words = [f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"]
-            words.append(f"hydra.run.dir={folder / 'run'}")
-            sides = [[str(Path(sys.executable).with_name("hwr-train")), *words]]
-            if keras:
-                script = str(HERE / "notebook_keras.py")
-                root = os.environ["HWR_DATA"]
-                sides.append([str(keras), script, model, root, str(epochs), str(reads)])
-            took = {}
-            for who in range(len(sides))[:: 1 if turn % 2 else -1]:
-                took[who] = process(sides[who], folder)
-            metrics = json.loads((folder / "run/metrics.json").read_text())
-            found["commit"] = metrics["git_commit"]
-            theirs = took[1][2] if keras else {}
-            found[f"{model} fit"] = (metrics["fit_seconds"], theirs.get("fit"))
-            found[f"{model} accuracy"] = (metrics["test/acc"], theirs.get("accuracy"))
-            if model == "cnn":
-                whole = took[1][0] - theirs["after"] if keras else None
-                found["cnn whole"] = (took[0][0], whole)
-                found["cnn memory"] = (took[0][1], 1)
-                mine = process([*me, "read", str(folder / "run"), str(count)], folder)[2]
-                for kind, value in mine.items():
-                    found[f"read {kind}"] = (value, theirs.get("read"))
-            many = "1" if small else str(PLAIN_EPOCHS[model])
-            fits: dict[str, float] = {}
-            for side in ("ours", "theirs")[:: 1 if turn % 2 else -1]:
-                fits |= process([*me, "plain", model, many, side], folder)[2]
-            found[f"{model} plain"] = (fits["ours"], fits["theirs"])
+PARTS: dict[str, Callable[..., float]] = {
+    "fit_hwr": fit_hwr,
+    "fit_plain": fit_plain,
+    "predict_onnx": predict_onnx,
+}
+"""What this script measures in a process of its own, by `--part NAME ARGUMENT NUMBER`."""
+
+
+def run_part(name: str, argument: str, number: int) -> float:
+    """Call a function of PARTS in a process of its own."""
+    command = [sys.executable, str(HERE / "speed.py"), "--part", name, argument, str(number)]
+    with tempfile.TemporaryDirectory() as folder:
+        return float(run_process(command, Path(folder))[2]["seconds"])
+
+
+def compare_with_plain(model: str, epochs: int, turn: int) -> dict[str, Any]:
+    """Measure a fit by hwr and the plain loop."""
+    sides = [lambda name=name: run_part(name, model, epochs) for name in ("fit_hwr", "fit_plain")]
+    return {f"{model}-plain": in_turn(turn, sides)}
+
+
+def compare_with_keras(
+    model: str, epochs: int, arrays: int, keras: Path | None, turn: int
+) -> dict[str, Any]:
+    """Measure a run of hwr-train and, where there is Keras, of its script."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found |= process([*me, "peak"], folder)[2]
-        found |= process([*me, "prepare", str(turn)], folder)[2]
-        found |= process([*me, "forest", str(turn)], folder)[2]
-        cold = process([sys.executable, "-c", LOAD, "data.cache=cache"], folder)
-        found["prepare memory"] = (cold[1], 1)
+        run = folder / "run"
+        settings = [f"experiment=notebook_{model}", f"trainer.max_epochs={epochs}"]
+        commands = [[COMMAND, *settings, f"hydra.run.dir={run}"]]
+        if keras:
+            script, root = str(HERE / "notebook_keras.py"), os.environ["HWR_DATA"]
+            commands.append([str(keras), script, model, root, str(epochs), str(arrays)])
+        sides = [lambda command=command: run_process(command, folder) for command in commands]
+        (seconds, memory, _), *others = in_turn(turn, sides)
+        theirs = others[0][2] if others else {}
+        metrics = json.loads((run / "metrics.json").read_text())
+        found: dict[str, Any] = {
+            "commit": metrics["git_commit"],
+            f"{model}-keras": [metrics["fit_seconds"], theirs.get("fit")],
+            f"{model} accuracy": [metrics["test/acc"], theirs.get("accuracy")],
+        }
+        if model == "cnn":
+            # The time in which the script predicts arrays is no part of the notebook.
+            whole_script = others[0][0] - theirs["after"] if others else None
+            found["command"] = [seconds, whole_script]
+            found["memory"] = [memory, None]
+        if arrays:
+            found["onnx"] = [run_part("predict_onnx", str(run), arrays), theirs.get("predict")]
     return found
 
 
-def table(rounds: list[dict[str, Any]]) -> list[str]:
-    """Medians, ratios and their spread, in Markdown."""
-    lines = ["| what | ours | against | theirs | ratio | at most |", "|---|---|---|---|---|---|"]
-    for name, (what, against, most) in ROWS.items():
-        pairs = [one[name] for one in rounds]
-        mine = statistics.median(pair[0] for pair in pairs)
-        unit, digits = ("MB", 0) if name.endswith("memory") else ("s", 3 if mine < 1 else 2)
-        theirs = ratio = ""
-        if against and pairs[0][1]:
+def measure_round(rows: set[str], keras: Path | None, small: bool, turn: int) -> dict[str, Any]:
+    """Measure the chosen rows once: the value of hwr and that of the other side, or None."""
+    found: dict[str, Any] = {}
+    for model, epochs in EPOCHS.items():
+        if f"{model}-plain" in rows:
+            found |= compare_with_plain(model, 1 if small else epochs, turn)
+        if chosen := rows & FROM_COMMAND[model]:
+            few = small or chosen == {"onnx"}  # its time doesn't depend on the weights
+            arrays = (100 if small else ARRAYS) if "onnx" in chosen else 0
+            found |= compare_with_keras(model, 1 if few else epochs, arrays, keras, turn)
+    return found
+
+
+def table(rows: Sequence[str], rounds: Sequence[dict[str, Any]]) -> list[str]:
+    """Format medians, ratios, and the smallest and largest ratio, in Markdown."""
+    lines = ["| what | hwr | against | time | ratio | at most |", "|---|---|---|---|---|---|"]
+    for name in rows:
+        what, against, bound = ROWS[name]
+        pairs = [values[name] for values in rounds]
+        median = statistics.median(pair[0] for pair in pairs)
+        unit, digits = ("MB", 0) if name == "memory" else ("s", 3 if median < 1 else 2)
+        time_of_other = ratio = ""
+        if pairs[0][1] is not None:
             ratios = sorted(pair[0] / pair[1] for pair in pairs)
-            theirs = f"{statistics.median(pair[1] for pair in pairs):.{digits}f} {unit}"
+            time_of_other = f"{statistics.median(pair[1] for pair in pairs):.{digits}f} s"
             ratio = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-        lines.append(
-            f"| {what} | {mine:.{digits}f} {unit} | {against} | {theirs} | {ratio} | {most} |"
-        )
+        value = f"{median:,.{digits}f} {unit}"
+        lines.append(f"| {what} | {value} | {against} | {time_of_other} | {ratio} | {bound} |")
     return lines
 
 
-def machine(keras: Path | None) -> dict[str, str]:
-    """Where it ran. Nothing large is imported here: peaks of processes count their parent's."""
-    cpu = [
-        line.partition(": ")[2]
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    processor = cpu[0] if cpu else platform.machine()
-    found = {"processor": processor, "cores": str(os.cpu_count())}
-    found["python"] = platform.python_version()
-    found |= {name: version(name) for name in OURS}
+def describe_machine(keras: Path | None) -> dict[str, str]:
+    """Name processor and versions.
+
+    Nothing large is imported for it: the peak memory of a process counts that of its parent.
+    """
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processors = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    found = {
+        "processor": processors[0] if processors else platform.machine(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
     if keras:
-        code = (
-            "import keras, tensorflow as t; print(keras.__version__, 'TensorFlow', t.__version__)"
-        )
-        said = subprocess.run([keras, "-c", code], capture_output=True, text=True, check=True)
-        found["Keras"] = said.stdout.strip()
+        code = "import keras, tensorflow; print(keras.__version__, tensorflow.__version__)"
+        done = subprocess.run([keras, "-c", code], capture_output=True, text=True, check=True)
+        found["Keras, TensorFlow"] = done.stdout.strip()
     return found
 
 
-ONE: dict[str, Callable[..., dict[str, Any]]] = {
-    "plain": lambda model, epochs, side: plain(model, int(epochs), side),
-    "peak": peak,
-    "prepare": lambda turn: prepare(int(turn)),
-    "forest": lambda turn: forest(int(turn)),
-    "read": lambda run, count: read(run, int(count)),
-}
-
-
 def main() -> None:
-    """Measure, print a Markdown table, and write it with all figures as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure, print a Markdown table, and write it with all values as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     parser.add_argument("--keras", type=Path, metavar="PYTHON", help="has tensorflow-cpu")
     parser.add_argument("--out", type=Path, default=Path("outputs/speed"), metavar="FOLDER")
     parser.add_argument("--small", action="store_true", help="a quick check of the benchmark")
-    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(ONE[arguments.one[0]](*arguments.one[1:])))
+    if arguments.part:
+        name, argument, number = arguments.part
+        print(json.dumps({"seconds": PARTS[name](argument, int(number))}))
         return
-    from hwr.config import compose
-    from hwr.files import whole
+    import hwr
 
     keras, out = arguments.keras and arguments.keras.absolute(), arguments.out.absolute()
-    with tempfile.TemporaryDirectory() as folder:
-        config = compose().data
-        root = Path(config.root).absolute()
+    with tempfile.TemporaryDirectory() as name:
+        folder, data = Path(name), hwr.compose().data
+        root = Path(data.root).expanduser().absolute()
         if arguments.small:
-            root = Path(folder, "drawn")
+            root = folder / "drawn"
             draw = str(Path(sys.executable).with_name("hwr-data"))
-            process([draw, "draw", str(root), "--writers", "4"], Path(folder))
+            run_process([draw, "draw", str(root), "--writers", "4"], folder)
         if not (root / "english.csv").is_file():
-            raise SystemExit(f"no english.csv in {root}: HWR_DATA names the real set's folder")
-        # Every process finds the same, wherever it works.
-        cache = Path(config.cache).expanduser().absolute()
+            raise SystemExit(f"no english.csv in {root}; HWR_DATA names the folder of the dataset")
+        # The processes work in other folders, and start with the dataset decoded.
+        cache = Path(data.cache).expanduser().absolute()
         os.environ |= {"HWR_DATA": str(root), "HWR_CACHE": str(cache)}
-        where, rounds = machine(keras), []
-        process([sys.executable, "-c", LOAD], Path(folder))  # the cache is warm from here on
+        run_process([sys.executable, "-c", WARM_CACHE], folder)
+        machine, rounds = describe_machine(keras), []
+        out.mkdir(parents=True, exist_ok=True)
         for turn in range(1 if arguments.small else arguments.rounds):
-            rounds.append(one_round(keras, arguments.small, turn))
+            chosen = set(arguments.rows)
+            rounds.append(measure_round(chosen, keras, arguments.small, turn))
             print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
-            text = json.dumps({"machine": where, "rounds": rounds}, indent=2)
-            said = ", ".join(f"{name} {value}" for name, value in where.items())
-            lines = [said, "", *table(rounds)]
-            for name, content in (("speed.md", "\n".join(lines)), ("speed.json", text)):
-                with whole(out / name) as beside:
-                    beside.write_text(content + "\n", encoding="utf-8")
+            text = json.dumps({"machine": machine, "rounds": rounds}, indent=2)
+            (out / "speed.json").write_text(text + "\n", encoding="utf-8")
+            where = ", ".join(f"{name} {value}" for name, value in machine.items())
+            lines = [where, "", *table(arguments.rows, rounds)]
+            (out / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 

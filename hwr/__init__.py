@@ -1,4 +1,4 @@
-"""Handwriting recognition of single characters: data, models, runs.
+"""Handwriting recognition of single characters: data, models, training, inference.
 
 Names are imported when they are used, so that `import hwr` costs nothing.
 """
@@ -7,37 +7,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwr.alphabet import Alphabet as Alphabet
+    from hwr.charset import Charset as Charset
     from hwr.config import compose as compose
-    from hwr.datamodule import CharacterData as CharacterData
+    from hwr.data.datamodule import CharacterDataModule as CharacterDataModule
     from hwr.forestfile import load_forest as load_forest
     from hwr.loading import load as load
-    from hwr.models.cnn import CNN as CNN
-    from hwr.models.glyphnet import GlyphNet as GlyphNet
-    from hwr.models.mlp import MLP as MLP
     from hwr.predict import Prediction as Prediction
     from hwr.predict import Recognizer as Recognizer
+    from hwr.training.module import CNN as CNN
+    from hwr.training.module import MLP as MLP
+    from hwr.training.module import CharacterClassifier as CharacterClassifier
+    from hwr.training.module import GlyphNet as GlyphNet
 
-_HOMES = {
-    "Alphabet": "hwr.alphabet",
-    "CNN": "hwr.models.cnn",
-    "CharacterData": "hwr.datamodule",
-    "GlyphNet": "hwr.models.glyphnet",
-    "MLP": "hwr.models.mlp",
+_MODULES = {
+    "CNN": "hwr.training.module",
+    "CharacterClassifier": "hwr.training.module",
+    "CharacterDataModule": "hwr.data.datamodule",
+    "Charset": "hwr.charset",
+    "GlyphNet": "hwr.training.module",
+    "MLP": "hwr.training.module",
     "Prediction": "hwr.predict",
     "Recognizer": "hwr.predict",
     "compose": "hwr.config",
     "load": "hwr.loading",
     "load_forest": "hwr.forestfile",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'hwr' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return [*globals(), *_MODULES]

@@ -1,4 +1,4 @@
-"""hwr-board: TensorBoard on a run, a sweep, or everything in outputs, for this machine only."""
+"""hwr-board: show a run, a sweep, or everything in outputs in TensorBoard, on this machine only."""
 
 import argparse
 import contextlib
@@ -13,11 +13,11 @@ from hwr.errors import RunError, UserError, printable
 
 EVENTS = "events.out.tfevents.*"
 SECONDS = "5"
-"""Between two looks at the folder: curves move while a run is training."""
+"""Between two reads of the folder: curves move while a run trains."""
 
 
 def main() -> None:
-    """The command hwr-board. Exit codes: 0 after Ctrl-C; 2 for a mistake of the user."""
+    """Run hwr-board; exit with 0 after Ctrl-C, with 2 after a mistake of the user."""
     parser = argparse.ArgumentParser(prog="hwr-board", description=__doc__)
     parser.add_argument(
         "folder",
@@ -34,47 +34,47 @@ def main() -> None:
     def stop(_: int, __: FrameType | None) -> None:
         stopped.set()
 
-    # From the start: TensorBoard takes seconds to come up, and may be stopped in these too.
+    # Before TensorBoard, which takes seconds to start and may be stopped in them too.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, stop)
     try:
-        found = runs(arguments.folder)
+        count = count_runs(arguments.folder)
         address = launch(arguments.folder, arguments.port)
     except UserError as error:
         print(f"hwr-board: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
-    many = "1 run" if found == 1 else f"{found:,} runs"
-    print(f"{many} in {arguments.folder}: {address}  (Ctrl-C stops it)", flush=True)
+    runs = "1 run" if count == 1 else f"{count:,} runs"
+    print(f"{runs} in {arguments.folder}: {address}  (Ctrl-C stops it)", flush=True)
     stopped.wait()
     print("hwr-board: stopped", file=sys.stderr)
 
 
-def runs(folder: Path) -> int:
-    """How many runs there are in a folder, finished or still training.
+def count_runs(folder: Path) -> int:
+    """Count the runs in a folder, finished or still training.
 
     Raises:
         RunError: There is no such folder, or no run in it.
     """
     if not folder.is_dir():
         raise RunError(f"no folder {folder}")
-    found = len({file.parent for file in folder.rglob(EVENTS)})
-    if not found:
-        raise RunError(f"no run in {folder}; hwr-train and hwr-forest make some")
-    return found
+    count = len({file.parent for file in folder.rglob(EVENTS)})
+    if not count:
+        raise RunError(f"no run with TensorBoard events in {folder}; hwr-train makes one")
+    return count
 
 
 def launch(folder: Path, port: int = 0) -> str:
-    """Start TensorBoard in the background; it ends with this process.
+    """Start TensorBoard on the loopback address; it ends with this process.
 
     Args:
-        folder: What it shows.
-        port: Where, on loopback; 0: any free port.
+        folder: The folder of runs.
+        port: 0: any free port.
 
     Returns:
         The address.
 
     Raises:
-        RunError: The port is taken or none.
+        RunError: The port is taken or not a port.
     """
     from tensorboard import default, program  # takes seconds
 
@@ -83,7 +83,7 @@ def launch(folder: Path, port: int = 0) -> str:
     settings |= {"reload_interval": SECONDS, "window_title": f"hwr: {folder}"}
     board.configure(["", *(f"--{name}={value}" for name, value in settings.items())])
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it advertises its faster loading
+        with contextlib.redirect_stderr(io.StringIO()):  # it advertises faster loading
             return str(board.launch())
     except program.TensorBoardServerException as error:
         raise RunError(f"TensorBoard says: {str(error).strip()}") from error

@@ -1,158 +1,154 @@
-"""What the commands share: settings from the command line, and mistakes as one sentence."""
+"""The commands that Hydra runs: train, forest and evaluate; once, or as a multirun."""
 
-import argparse
 import importlib
 import os
+import shutil
 import sys
 import threading
 import traceback
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr import folders, sweep
-from hwr.config import VERSION_BASE, config_dir, plain, resolve
-from hwr.errors import RunError, UserError, printable
+from hwr import folders, stopping, sweep
+from hwr.config import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
+from hwr.errors import ConfigError, RunError, UserError, printable
 from hwr.files import alone
 
+TASKS = {"train": "hwr.training.train", "forest": "hwr.forest", "evaluate": "hwr.evaluate"}
 
-def train() -> None:
-    """The command hwr-train."""
-    _launch("train")
-
-
-def forest() -> None:
-    """The command hwr-forest."""
-    _launch("forest")
+OmegaConf.register_new_resolver(
+    "hwr_output_subdir",
+    lambda folder, mode: folders.output_subdir(folder, mode == RunMode.MULTIRUN),
+    replace=True,
+)
 
 
-def evaluate() -> None:
-    """The command hwr-evaluate."""
-    _launch("evaluate")
+class Checks(Callback):
+    """Check all settings before anything is written, and before torch is imported."""
+
+    planned: ClassVar[sweep.Sweep | None] = None  # the multirun of this process
+    composing: ClassVar[bool] = True  # whatever is raised by then comes from the settings
+    made: ClassVar[list[Path]] = []  # folders that Hydra makes for a single run, innermost first
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check a single run."""
+        Checks.composing = False
+        with _passed_on():
+            if name := config.hydra.runtime.choices.get("sweep"):
+                raise ConfigError(f"sweep={name} makes several runs; add -m")
+            settings = config.copy()
+            config.hydra.run.dir = str(sweep.checked(settings))  # ${now:...} no longer changes
+            folder = Path(config.hydra.run.dir).absolute()
+            folders.check_free(folder, settings)
+            Checks.made = [path for path in (folder, *folder.parents) if not path.exists()]
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check all jobs of a multirun."""
+        Checks.composing = False
+        with _passed_on():
+            Checks.planned = sweep.plan(config, kwargs["config_name"])
 
 
-def _launch(name: str) -> None:
-    """Run `hwr.NAME.NAME` under Hydra, once or as a multirun, with the command line's settings.
+def launch(name: str) -> None:
+    """Run a task under Hydra with the settings of the command line.
 
-    Every setting of every job is checked before the first starts. Exit codes: 0; 1 where a job
-    of a multirun failed; 2 for a mistake of the user; 130 after Ctrl-C, 143 after SIGTERM.
+    Exit codes: 0; 1 for an unexpected error, and where a job of a multirun failed; 2 for a user's
+    mistake.
+
+    Args:
+        name: `train`, `forest` or `evaluate`, which is the primary config as well.
     """
-    program = f"hwr-{name}"
-    # Noted beside it, for the processes of trainer=ddp, which inherit what is set below.
-    asked = os.environ.get("HYDRA_FULL_ERROR", "")
-    full_error = bool(os.environ.setdefault("HWR_FULL_ERROR", asked))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them
-    codes: list[int] = []
-    made: set[Path] = set()
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "os.mkdir" and not os.path.exists(arguments[0]):
-            made.add(Path(os.path.abspath(os.fsdecode(arguments[0]))))
-
-    def job(composed: DictConfig) -> float | None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # it may run in another process
-            return _job_of_many(name, composed, full_error)
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        try:
-            _task(name)(resolve(composed), folder)
-        except Exception as error:
-            codes.append(_code(error))
-            _report(program, error, full_error, folder)
-        finally:
-            _remove_empty(folder, made)
-        return None
-
-    parser = get_args_parser()
-    parser.error = lambda message: _end(f"{program}: {message}", 2)  # type: ignore[method-assign]
-    arguments = parser.parse_args()
-    sys.addaudithook(watch)
+    program, code = f"hwr-{name}", 0
+    if any(word.startswith("--e") for word in sys.argv[1:]):
+        sys.exit(_report(program, ConfigError("--experimental-rerun would load a pickle")))
+    # Kept beside it for the processes of trainer=ddp, which inherit what is set below.
+    os.environ.setdefault("HWR_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on instead of printing them
     threading.excepthook = _report_of_thread
-    warnings.filterwarnings("ignore", "Image size")  # Pillow's; such pictures are refused
-    if arguments.experimental_rerun:
-        _end(f"{program}: --experimental-rerun would load a pickle, which can run code", 2)
-    planned = None
+    warnings.filterwarnings("ignore", "Image size")  # Pillow's; such images are rejected
     try:
-        if not (arguments.help or arguments.hydra_help or arguments.info):
-            planned = _check(arguments, name)
-        decorate = hydra.main(str(config_dir()), name, **VERSION_BASE)
-        decorate(job)()
-    except KeyboardInterrupt as stop:
-        way = f"; the same line with hydra.sweep.dir={planned.folder} goes on" if planned else ""
-        raise type(stop)(f"{str(stop) or 'stopped'}{way}") from stop
+        hydra.main(str(config_dir()), name, **VERSION_BASE)(partial(_job, name))()
+    except BaseException as end:
+        stopped = isinstance(end, KeyboardInterrupt)
+        if Checks.planned and (stopped or stopping.received):  # Lightning may make an exit of it
+            way = f"the same line with hydra.sweep.dir={Checks.planned.folder} goes on"
+            raise KeyboardInterrupt(f"{(stopped and str(end)) or 'stopped'}; {way}") from end
+        error = end.__cause__ if isinstance(end, SystemExit) else end
+        if not isinstance(error, Exception):
+            raise
+        folder = Checks.planned.folder if Checks.planned else next(iter(Checks.made), None)
+        code = _report(program, error, folder, name)
+    finally:
+        _remove_unused(Checks.made)
+    if Checks.planned and (failed := sweep.outcome(Checks.planned)):
+        print(f"{program}: {failed}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _remove_unused(made: Sequence[Path]) -> None:
+    """Remove a run folder in which nothing but Hydra's files was written, and its new parents."""
+    if not made:
+        return
+    # OSError: a folder that isn't empty, or was never made. RunError: another process has it.
+    with suppress(OSError, RunError), alone(made[0], RunError()):
+        if os.listdir(made[0]) == [".hydra"]:
+            shutil.rmtree(made[0] / ".hydra")
+        for path in made:
+            path.rmdir()
+
+
+@contextmanager
+def _passed_on() -> Iterator[None]:
+    """Pass errors on as an exit: Hydra makes warnings of other exceptions of a callback."""
+    try:
+        yield
     except Exception as error:
-        if planned is None or not any(folder.exists() for folder in planned.runs):
-            if isinstance(error, HydraException | OmegaConfBaseException) and not full_error:
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                _end(f"{program}: {'; '.join(lines)}", 2)
-            _report(program, error, full_error)
-            sys.exit(_code(error))
-        codes.append(1)
-        if full_error:
-            _report(program, error, full_error)
-        else:  # what the engine says of a job that was killed, for one
-            print(
-                f"{program}: {type(error).__name__}: {next(iter(str(error).splitlines()), '')}",
-                file=sys.stderr,
-            )
-    if planned and (failed := sweep.outcome(planned)):
-        _end(f"{program}: {failed}", 1)
-    if codes:
-        sys.exit(codes[0])
+        raise SystemExit(2) from error
 
 
-def _check(arguments: argparse.Namespace, name: str) -> sweep.Sweep | None:
-    """Check all that is going to run; a multirun's command line gets what makes it resumable."""
-    if arguments.shell_completion:
-        return None
-    overrides = list(arguments.overrides)
-    if arguments.config_dir:
-        folder = Path(arguments.config_dir).resolve()
-        overrides.append(f"hydra.searchpath=[file://{folder}]")
-    planned = sweep.check(arguments.config_name or name, overrides, not arguments.multirun)
-    if planned is None or arguments.cfg:
-        return None
-    if arguments.overrides:  # beside the others: argparse takes only neighbours
-        place = len(sys.argv) - sys.argv[::-1].index(arguments.overrides[-1])
-    else:
-        place = 1
-    sys.argv[place:place] = planned.settings
-    return planned
+def _job(name: str, config: DictConfig) -> float | None:
+    """Run a single run or a job of a multirun; the latter may be in another process."""
+    Checks.composing = False  # in a job's own process
+    run: Any = HydraConfig.get()
+    folder = Path(run.runtime.output_dir)
+    if run.mode == RunMode.MULTIRUN:
+        return _job_of_many(name, config, folder)
+    with _passed_on():
+        _task(name)(config, folder)
+    return None
 
 
-def _task(name: str) -> Any:
-    # Imported only now: torch takes seconds, and help or a typo needs none of it.
-    return getattr(importlib.import_module(f"hwr.{name}"), name)
-
-
-def _job_of_many(name: str, composed: DictConfig, full_error: bool) -> float | None:
-    """A job of a multirun, unless it is done already; if it fails, the others go on.
+def _job_of_many(name: str, config: DictConfig, folder: Path) -> float | None:
+    """Run a job unless it is done already; if it fails, the others go on.
 
     Returns:
-        The figure that a search is after; None if there is none, or the job failed.
+        The metric that a search optimizes; None if there is none, or the job failed.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    number = HydraConfig.get().job.num
     ours = False
     try:
-        config = resolve(composed)
         metrics = sweep.earlier(folder, config)
         ours = True
         if metrics is not None:
             print(f"{folder} is done already")
         else:
             metrics = _task(name)(config, folder)
-        return sweep.objective(config, metrics)
+        return sweep.optimized_metric(config, metrics)
     except Exception as error:
-        _report(f"hwr-{name}: job {number}", error, full_error, folder)
+        _report(f"hwr-{name}: job {HydraConfig.get().job.num}", error, folder)
         # On a full disk the job stays unfinished, and so it does where another process has it.
         with suppress(OSError, RunError):
             if ours:
@@ -161,42 +157,42 @@ def _job_of_many(name: str, composed: DictConfig, full_error: bool) -> float | N
         return None
 
 
-def _remove_empty(folder: Path, made: set[Path]) -> None:
-    """Remove a folder that stayed empty, and those above it, if this process made them."""
-    with suppress(OSError):  # not empty
-        while folder in made:
-            folder.rmdir()
-            folder = folder.parent
+def _task(name: str) -> Any:
+    # Imported only now: torch takes seconds, and help or a misspelt setting needs none of it.
+    return getattr(importlib.import_module(TASKS[name]), name)
 
 
-def _report(what: str, error: Exception, full: bool, folder: Path | None = None) -> None:
-    """A user's mistake as one sentence; anything else, or if asked for, with its traceback.
+def _report(what: str, error: Exception, folder: Path | None = None, name: str = "train") -> int:
+    """Print a user's mistake as one sentence, any other error with its traceback.
 
     Args:
         what: The command, and the job.
         error: What went wrong.
-        full: Whether the traceback is asked for.
-        folder: What a full disk is told of that names no file.
+        folder: Named where a full disk names no file.
+        name: The primary config; a misspelt key is compared with its keys.
+
+    Returns:
+        The exit code.
     """
-    if full or not isinstance(error, UserError | OSError):
+    if stopping.received:  # a library has made an error of the stop
+        raise KeyboardInterrupt from error
+    hydras = Checks.composing or isinstance(error, HydraException | OmegaConfBaseException)
+    expected = hydras or isinstance(error, UserError | OSError)
+    if os.environ.get("HWR_FULL_ERROR") or not expected:
         traceback.print_exception(error)
-        return
-    said = f"{what}: {error}"
+        return 2 if expected else 1
+    text = str(error)
     if isinstance(error, OSError) and (where := error.filename or folder):
-        said = f"{what}: {error.strerror}: {os.fsdecode(where)}"
-    print(f"{printable(said)}\n", end="", file=sys.stderr)  # whole: other processes write as well
+        text = f"{error.strerror}: {os.fsdecode(where)}"
+    elif hydras and not isinstance(error, UserError):
+        words = [word for word in sys.argv[1:] if "=" in word and word[:1] != "-"]
+        with nullcontext() if GlobalHydra().is_initialized() else hydra_ready():
+            text = no_choice(words) or sentence(error, name)
+    print(f"{printable(f'{what}: {text}')}\n", end="", file=sys.stderr)  # in one write, for jobs
+    return 2
 
 
 def _report_of_thread(failure: threading.ExceptHookArgs) -> None:
-    """Nothing where TensorBoard's thread can't write: it hands the error on to the main one."""
+    """Print nothing where TensorBoard's thread can't write: it passes the error on."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
-
-
-def _code(error: Exception) -> int:
-    return 2 if isinstance(error, UserError | OSError) else 1
-
-
-def _end(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    sys.exit(code)

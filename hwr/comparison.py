@@ -1,4 +1,4 @@
-"""Two settings compared over the same splits: mean difference, interval, McNemar's test."""
+"""Compare two settings over the same splits: mean difference, interval, McNemar's test."""
 
 import json
 import statistics
@@ -7,39 +7,29 @@ from typing import Any
 
 from hwr import intervals
 from hwr.errors import RunError
-from hwr.folders import Found, flat
+from hwr.folders import RunRecord, compared
 
-REPEATS = {
-    "seed",
-    "ckpt",
-    "objective",
-    "split.seed",
-    "split.fold",
-    "data.root",
-    "data.cache",
-    "n_jobs",
-}
-"""Settings that tell the runs of one setting apart, or only where and how fast they ran."""
+REPEATS = {"seed", "optimized_metric", "split.seed", "split.fold"}
+"""Settings that differ between the runs of one setting."""
 
 
-def setting(run: Found) -> dict[str, str]:
-    """What makes runs alike: model and settings, as text, by dotted key."""
-    told = {key: str(value) for key, value in flat(run.config) if key not in REPEATS}
-    return {key: value for key, value in told.items() if not key.startswith("report.")}
+def setting(run: RunRecord) -> dict[str, str]:
+    """Return what makes runs alike, as text, by dotted key."""
+    return {key: str(value) for key, value in compared(run.config).items() if key not in REPEATS}
 
 
-def compare(first: Sequence[Found], second: Sequence[Found]) -> dict[str, Any]:
-    """The difference in test accuracy of two settings over the splits that both were tested on.
+def compare(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> dict[str, Any]:
+    """Compare the test accuracy of two settings over the splits that both were tested on.
 
-    Runs of one setting on the same split (other first weights, say) count as their mean.
+    Runs of one setting on the same split (with other initial weights, say) count as their mean.
 
     Returns:
         `splits`, `first` and `second` (mean accuracies), `difference` (first less second) with
         `low`, `high` (95 % interval; None for one split) and `p`; `corrected`: test splits may
-        share pictures, so the interval is the corrected resampled t; `mcnemar`, or None.
+        share images, so the interval is the corrected resampled t; `mcnemar`, or None.
 
     Raises:
-        RunError: One of the two is no single setting, or they share no split.
+        RunError: One of the two isn't a single setting, or they share no split.
     """
     for name, runs in (("first", first), ("second", second)):
         _one_setting(name, runs)
@@ -69,16 +59,16 @@ def compare(first: Sequence[Found], second: Sequence[Found]) -> dict[str, Any]:
     }
 
 
-def _acc(runs: Sequence[Found]) -> list[float]:
-    return intervals.figures(runs, "test/acc")
+def _acc(runs: Sequence[RunRecord]) -> list[float]:
+    return intervals.values(runs, "test/acc")
 
 
-def _one_setting(name: str, runs: Sequence[Found]) -> None:
+def _one_setting(name: str, runs: Sequence[RunRecord]) -> None:
     if not runs:
         raise RunError(f"no finished run matches the {name} setting of --compare")
-    known = [setting(run) for run in runs]
-    for key in known[0]:
-        values = sorted({one.get(key, "-") for one in known})
+    settings = [setting(run) for run in runs]
+    for key in {key: None for one in settings for key in one}:
+        values = sorted({one.get(key, "unset") for one in settings})
         if len(values) > 1:
             listed = ", ".join(values[:5])
             raise RunError(
@@ -87,40 +77,36 @@ def _one_setting(name: str, runs: Sequence[Found]) -> None:
             )
 
 
-def _by_split(runs: Sequence[Found]) -> dict[str, list[Found]]:
-    """The runs of each test split; how validation was cut doesn't matter."""
-    found: dict[str, list[Found]] = {}
+def _by_split(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Group the runs by test split; how validation was cut doesn't matter."""
+    splits: dict[str, list[RunRecord]] = {}
     for run in runs:
         assert run.metrics is not None
         cut = {k: v for k, v in run.config["split"].items() if not k.startswith("val_")}
         key = json.dumps([run.metrics.get("data_fingerprint"), cut], sort_keys=True)
-        found.setdefault(key, []).append(run)
-    return found
+        splits.setdefault(key, []).append(run)
+    return splits
 
 
 def sentences(result: dict[str, Any], names: Sequence[str]) -> str:
-    """The comparison in words, in percent and points."""
+    """Put a comparison into words, in percent and points."""
     first, second = names
     splits = f"{result['splits']} split{'s' * (result['splits'] > 1)}"
-    lines = [
+    text = (
         f"{first}: {100 * result['first']:.2f} %, {second}: {100 * result['second']:.2f} % "
-        f"over the same {splits}"
-    ]
-    said = f"difference {100 * result['difference']:+.2f} points"
+        f"over the same {splits}\ndifference {100 * result['difference']:+.2f} points"
+    )
     if result["low"] is not None:
-        kind = (
-            "corrected resampled t: test splits share pictures"
-            if result["corrected"]
-            else ("plain t over folds that share no test picture")
+        kind = "plain t over folds that share no test image"
+        if result["corrected"]:
+            kind = "corrected resampled t: test splits share images"
+        text += f", 95 % interval {100 * result['low']:+.2f} to {100 * result['high']:+.2f}"
+        text += "" if result["p"] is None else f", p = {result['p']:.2g}"
+        text += f" ({kind})"
+    if test := result["mcnemar"]:
+        text += (
+            f"\nMcNemar over {test['images']:,} images, each tested once: {test['only_first']:,} "
+            f"correct in the first only, {test['only_second']:,} in the second only, "
+            f"p = {test['p']:.2g}"
         )
-        said += f", 95 % interval {100 * result['low']:+.2f} to {100 * result['high']:+.2f}"
-        said += "" if result["p"] is None else f", p = {result['p']:.2g}"
-        said += f" ({kind})"
-    lines.append(said)
-    if found := result["mcnemar"]:
-        lines.append(
-            f"McNemar over {found['pictures']:,} pictures, each tested once: only the first reads "
-            f"{found['only_first']:,} rightly, only the second {found['only_second']:,}, "
-            f"p = {found['p']:.2g}"
-        )
-    return "\n".join(lines) + "\n"
+    return f"{text}\n"

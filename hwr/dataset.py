@@ -1,4 +1,4 @@
-"""hwr-data: draw a data set, fetch or verify the real one, look at any."""
+"""hwr-data: draw a dataset, fetch or verify the real one, show any."""
 
 import argparse
 import os
@@ -8,24 +8,24 @@ from pathlib import Path
 
 from PIL import Image
 
-from hwr import synthetic
-from hwr.config import compose
-from hwr.data import in_threads
+from hwr.config import compose, plain
+from hwr.data import drawing
+from hwr.data.cache import in_threads
 from hwr.errors import UserError, printable, sentence
 from hwr.files import whole_folder
 
 
 def main() -> None:
-    """The command hwr-data. Exit codes: 0; 1 where verify finds a difference; 2; 130; 143."""
+    """Run the command hwr-data. Exit codes: 0; 1 where verify finds a difference; 2; 130; 143."""
     parser = argparse.ArgumentParser(prog="hwr-data", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
 
-    action = actions.add_parser("draw", help="write what the built-in pen draws as a data set")
+    action = actions.add_parser("draw", help="draw a synthetic dataset and write it to disk")
     action.add_argument("folder", type=Path, metavar="FOLDER")
     action.add_argument("--writers", type=int, default=55, metavar="N")
     action.add_argument("--seed", type=int, default=0, metavar="S")
 
-    action = actions.add_parser("fetch", help="bring the real data set and verify it")
+    action = actions.add_parser("fetch", help="fetch the real dataset and verify it")
     action.add_argument("folder", type=Path, metavar="FOLDER")
     action.add_argument(
         "--from",
@@ -36,10 +36,12 @@ def main() -> None:
     )
     action.add_argument("settings", nargs="*", metavar="SETTING", help="such as url=ADDRESS")
 
-    action = actions.add_parser("verify", help="compare the real data set with its checksums")
+    action = actions.add_parser("verify", help="compare the real dataset with its checksums")
     action.add_argument("folder", type=Path, metavar="FOLDER")
 
-    action = actions.add_parser("show", help="print what is in a data set, and draw a sheet of it")
+    action = actions.add_parser(
+        "show", help="print what is in a dataset, and write an overview of its images"
+    )
     action.add_argument(
         "settings",
         nargs="*",
@@ -54,10 +56,10 @@ def main() -> None:
         behind = [word for word in behind if word[:1] == "-"]
     if behind:
         parser.error(f"unrecognized arguments: {' '.join(behind)}")
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are rejected
     try:
         sys.exit(_run(arguments))
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # of `head`, say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (UserError, OSError) as error:
         print(f"hwr-data: {sentence(error)}", file=sys.stderr)
@@ -79,11 +81,11 @@ def _run(arguments: argparse.Namespace) -> int:
             wrong = fetch.verify(arguments.folder)
             if not wrong:
                 digest = f"SHA-256 of their checksums {fetch.MANIFEST}"
-                print(f"complete: {len(fetch.manifest()):,} pictures as published; {digest}")
+                print(f"complete: {len(fetch.manifest()):,} images as published; {digest}")
                 return 0
             print("\n".join(map(printable, wrong[:20])))
             folder = printable(str(arguments.folder))
-            print(f"{folder} is not the real data set; differences: {len(wrong):,}")
+            print(f"{folder} is not the real dataset; differences: {len(wrong):,}")
             return 1
         case "show":
             from hwr.show import show  # brings matplotlib
@@ -92,40 +94,37 @@ def _run(arguments: argparse.Namespace) -> int:
             settings = [item for item in arguments.settings if "=" in item]
             if len(folders) > 1:
                 raise UserError(f"one folder at a time, not {' and '.join(folders)}")
+            node = plain(compose(["data=folder", *settings] if folders else settings).data)
+            name = node.get("name", "data")
             if folders:
-                settings = ["data=folder", *settings]
-            config = compose(settings).data
-            if folders:
-                config.root = folders[0]
-            name = Path(config.root).resolve().name if folders else config.name
-            print(show(config, arguments.out or Path("outputs/show") / name))
+                node["root"], name = folders[0], Path(folders[0]).resolve().name
+            print(show(node, arguments.out or Path("outputs/show") / name))
     return 0
 
 
 def draw(folder: Path, writers: int, seed: int) -> None:
-    """Write what the built-in pen draws in the form of the real set.
+    """Write a synthetic dataset in the form of the real one.
 
     Args:
         folder: Must not exist, or be empty.
-        writers: People who draw every character once, 1 to 999.
-        seed: Seed of the pen, at least 0.
+        writers: Writers who draw every character once, 1 to 999.
+        seed: Seed of the drawing, at least 0.
 
     Raises:
         ConfigError: A number is out of range.
         DataError: The folder holds something.
     """
-    config = compose(["data=synthetic", f"data.writers={writers}", f"data.seed={seed}"]).data
-    files, labels = synthetic.table(config.writers)
-    with whole_folder(folder) as beside:
-        (beside / "Img").mkdir()
+    compose(["data=synthetic", f"data.writers={writers}", f"data.seed={seed}"])
+    files, labels = drawing.files_and_labels(writers)
+    with whole_folder(folder) as temporary:
+        (temporary / "Img").mkdir()
 
         def write(writer: int) -> None:
-            for number, picture in enumerate(synthetic.pictures(writer, seed)):
+            for number, image in enumerate(drawing.draw_images(writer, seed)):
                 file = files[number * writers + writer - 1]
-                picture.save(beside / file, compress_level=1)
+                image.save(temporary / file, compress_level=1)
 
-        for _ in in_threads(write, range(1, writers + 1), "drawing", "writer"):
-            pass
+        in_threads(write, range(1, writers + 1), "drawing", "writer")
         rows = "".join(f"{file},{label}\n" for file, label in zip(files, labels, strict=True))
-        (beside / "english.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
-    print(f"{len(files):,} pictures of {writers} writers are in {printable(str(folder))}{os.sep}")
+        (temporary / "english.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
+    print(f"{len(files):,} images of {writers} writers are in {printable(str(folder))}{os.sep}")

@@ -1,6 +1,5 @@
-"""hwr-evaluate: how well a checkpoint reads a data set that it was not trained on."""
+"""hwr-evaluate: test a checkpoint on a dataset that it was not trained on."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -8,104 +7,125 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch import nn
 from torch.nn import functional
 
-from hwr import checkpoint, data, images, metrics, run, together
+from hwr import checkpoint, metrics, run, writer_context
+from hwr.config import plain
+from hwr.data import CharacterDataset, load_dataset
+from hwr.data.splits import rows_of_writers
 from hwr.errors import DataError, printable
 from hwr.files import expanded, whole
 from hwr.loading import load, logits
-from hwr.networks.base import Network
-from hwr.networks.glyphnet import GlyphNetwork
-from hwr.schema import EvaluateConfig
-from hwr.split import Indices, rows_by
+from hwr.predict import Recognizer
 
 
-def evaluate(config: EvaluateConfig, folder: Path) -> dict[str, Any]:
-    """Read all pictures of a data set with a checkpoint, and write what came out.
+def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Test a checkpoint on all images of a dataset.
 
-    `config.yaml`, `predictions.csv` and `evaluation.json` go into the folder.
+    Writes `evaluation.json` and `predictions.csv` into the folder.
 
     Args:
-        config: The settings.
-        folder: Where the files go.
+        config: The settings, composed from conf/evaluate.yaml.
+        folder: Where the files are written.
 
     Returns:
-        What stands in `evaluation.json`: the figures of `metrics.evaluate`, and `acc_low` and
+        The content of `evaluation.json`: the metrics of `metrics.evaluate`, and `acc_low` and
         `acc_high`, a 95 % interval of the accuracy from 2,000 bootstraps over the writers (over
-        the pictures where these are unknown). With `context=writer` all of a writer's pictures are
-        read together, and the figures of `together.figures` are added.
+        the images where these are unknown). With `context=writer`, all images of a writer are
+        predicted with writer context, and the metrics of `writer_context.metrics` are added.
 
     Raises:
-        DataError: The data set is missing or broken, has classes that the network doesn't know,
-            or nothing of the writers asked for, or doesn't allow for a context.
-        RunError: There is no checkpoint, or the folder holds a run.
+        DataError: The dataset is missing or broken, has classes that the model doesn't know, no
+            image of the writers asked for, or no writers for a context.
+        RunError: There is no checkpoint, it needs a package that isn't trusted, or the folder
+            holds a run.
     """
-    path = checkpoint.find(expanded(config.ckpt))
-    checkpoint.read(path)  # forests and ONNX files are refused
-    recognizer = load(path)
-    model, alphabet = recognizer.model, recognizer.alphabet
-    height, width = recognizer.size
-    as_trained: dict[str, Any] = {"height": height, "width": width}
-    as_trained["preprocessing"] = recognizer.preprocessing
-    characters = data.load(dataclasses.replace(config.data, **as_trained))
-    names = characters.alphabet.names
-    label = alphabet.encode(names)[characters.label]
+    path = checkpoint.find(expanded(config.ckpt_path))
+    checkpoint.read(path)  # rejects forests and ONNX files
+    recognizer = load(path, trust=list(config.trust))
+    model, charset = recognizer.model, recognizer.charset
+    dataset = _dataset(config, recognizer)
+    label = charset.encode(dataset.charset.names)[dataset.labels.numpy()]
     rows = np.arange(len(label))
     if config.writers is not None:
-        rows = rows_by(config.writers, characters.writer, "writers")
-    if recognizer.about.get("data_fingerprint") == characters.fingerprint:
+        rows = rows_of_writers(config.writers, dataset.writers, "writers")
+    if recognizer.about.get("data_fingerprint") == dataset.fingerprint:
         print(
-            "hwr-evaluate: this network was trained on pictures of this very set "
+            "hwr-evaluate: this model was trained on images of this very dataset "
             f"(split={printable(str(recognizer.about.get('split')))}); "
-            "what it says of those is no test",
+            "its metrics on those images are not those of a test",
             file=sys.stderr,
         )
-    in_context = _in_context(model, characters) if config.context else None
+    writers = _writers(model, dataset.writers)[rows] if config.context else None
     with run.started(folder, config):
-        image = torch.from_numpy(images.scale(characters.image[rows])).unsqueeze(1)
+        image, label = dataset.images[rows] / 255, label[rows]
         more: dict[str, float] = {}
-        if in_context is None:
-            said = logits(model, image)
+        if writers is None:
+            scores = logits(model, image)
         else:
-            network, writer = in_context
-            seen = together.look(network, image)
-            said = together.relate(network, seen, writer[rows])
-            more = together.figures(network, seen, label[rows], writer[rows], alphabet)
-        scores = functional.log_softmax(said, dim=1)
-        right = (scores.argmax(1).numpy() == label[rows]).astype(float)
-        groups = np.arange(len(rows)) if characters.writer is None else characters.writer[rows]
-        low, high = metrics.bootstrap(right, groups)
-        figures: dict[str, Any] = {
-            "ckpt": str(path),
-            "data": config.data.name,
-            "data_fingerprint": characters.fingerprint,
+            embedded = writer_context.embed(model, image)
+            scores = writer_context.relate(model, embedded, writers)
+            more = writer_context.metrics(model, embedded, label, writers, charset)
+        scores = functional.log_softmax(scores, dim=1)
+        correct = (scores.argmax(1).numpy() == label).astype(float)
+        groups = np.arange(len(rows)) if dataset.writers is None else dataset.writers[rows]
+        low, high = metrics.bootstrap(correct, groups)
+        result: dict[str, Any] = {
+            "ckpt_path": str(path),
+            "data": dataset.name,
+            "data_fingerprint": dataset.fingerprint,
             "writers": config.writers,
             "context": config.context,
-            "pictures": len(rows),
-            **metrics.evaluate(scores, torch.from_numpy(label[rows]), alphabet),
+            "images": len(rows),
+            **metrics.evaluate(scores, torch.from_numpy(label), charset),
             "acc_low": low,
             "acc_high": high,
             **more,
-            "config": run.plain(config),
+            "config": run.settings(config),
         }
-        read = dataclasses.replace(characters, label=label, alphabet=alphabet)
-        run.write_predictions(folder, run.rows_of(read, rows, scores))
-        with whole(folder / "evaluation.json") as beside:
-            beside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        who = f" of writers {config.writers}" if config.writers else ""
-        who += ", each writer's read together," if config.context else ""
-        print(
-            f"accuracy {figures['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} "
-            f"pictures{who} in data={config.data.name}\n{printable(str(folder))}"
+        files = [dataset.files[row] for row in rows]
+        run.write_predictions(folder, run.rows_of(files, label, scores, charset))
+        with whole(folder / "evaluation.json") as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    who = f" of writers {config.writers}" if config.writers else ""
+    who += " with writer context" if config.context else ""
+    print(
+        f"accuracy {result['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} images{who} "
+        f"in data={dataset.name}\n{printable(str(folder))}"
+    )
+    return result
+
+
+def _dataset(config: DictConfig, recognizer: Recognizer) -> CharacterDataset:
+    """Load the dataset, its images prepared as those that the model was trained on.
+
+    Raises:
+        DataError: The dataset has no settings for that, and images of another shape.
+    """
+    height, width = recognizer.size
+    wanted = {"height": height, "width": width, "channels": recognizer.channels}
+    settings = plain(config.data)
+    for name, value in {**wanted, "preprocessing": recognizer.preprocessing}.items():
+        if name in settings:
+            settings[name] = value
+    dataset = load_dataset(settings)
+    shape = tuple(dataset.images.shape[1:])
+    if shape != (recognizer.channels, height, width):
+        raise DataError(
+            f"images of data={dataset.name} have shape {shape}, but the model takes "
+            f"{(recognizer.channels, height, width)} (channels, height, width)"
         )
-        return figures
+    return dataset
 
 
-def _in_context(model: Network, characters: data.Characters) -> tuple[GlyphNetwork, Indices]:
-    """The network, and who wrote each picture, if both allow to read with the writer in view."""
-    if not isinstance(model, GlyphNetwork):
+def _writers(model: nn.Module, writers: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return the writer of each image, if both model and dataset allow writer context."""
+    if not hasattr(model, "relate"):
         kind = type(model).__name__
         raise DataError(f"context=writer needs a checkpoint of model=glyphnet, not of {kind}")
-    if characters.writer is None:
-        raise DataError("context=writer needs to know who wrote, and this data set doesn't")
-    return model, characters.writer
+    if writers is None:
+        raise DataError("context=writer needs to know who wrote each image; this dataset doesn't")
+    return writers

@@ -1,10 +1,11 @@
-"""hwr-export: a network as an ONNX file that needs no torch to read pictures."""
+"""hwr-export: export a network to an ONNX file, which needs no torch for inference."""
 
 import argparse
 import io
 import json
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -14,103 +15,109 @@ from hwr.errors import RunError, UserError, printable, sentence
 from hwr.files import whole
 from hwr.loading import load
 from hwr.onnxfile import onnx_runtime
-from hwr.stopping import unstopped
 
 CHECKED = 256
-"""Pictures on which the file is compared with the network."""
-APART = 1e-5
-"""How far their probabilities may lie apart."""
+"""Images on which the file is compared with the network."""
+TOLERANCE = 1e-5
+"""Largest difference of a probability."""
 
 
 def main() -> None:
-    """The command hwr-export."""
+    """Run the command hwr-export."""
     parser = argparse.ArgumentParser(prog="hwr-export", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder or checkpoint")
     parser.add_argument("--format", choices=("onnx",), default="onnx")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: model.onnx beside it")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="package whose model classes RUN may use; may be repeated",
+    )
     arguments = parser.parse_args()
+    run = Path(arguments.run)
+    file = arguments.out or (run if run.is_dir() else run.parent) / "model.onnx"
     try:
-        file = (
-            arguments.out
-            or (Path(arguments.run) if Path(arguments.run).is_dir() else Path(arguments.run).parent)
-            / "model.onnx"
-        )
-        apart = export(Path(arguments.run), file)
+        difference = export(run, file, arguments.trust)
         print(
-            f"{printable(str(file))}: probabilities at most {apart:.1g} apart on {CHECKED} pictures"
+            f"{printable(str(file))}: probabilities differ by at most {difference:.1g} "
+            f"on {CHECKED} images"
         )
     except (UserError, OSError) as error:
         print(f"hwr-export: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
 
 
-def export(run: Path, file: Path) -> float:
-    """Write a network as ONNX: input `image` (N, 1, H, W) from 0 to 1, output `probability` (N, C).
+def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:
+    """Write a network as an ONNX file with any batch size.
 
-    The number of pictures is free. What a recogniser needs to know lies in the file's metadata.
-    The file is written only if it gives the network's probabilities.
+    Its input `image` (N, C, H, W) has values from 0 to 1, its output `probability` has shape
+    (N, classes). The metadata holds what a recognizer needs. The file is written only if it gives
+    the network's probabilities.
 
     Args:
         run: A run folder or a checkpoint.
-        file: Where to.
+        file: Where to write it.
+        trust: Packages whose model classes the checkpoint may use.
 
     Returns:
-        The largest difference of a probability on random pictures.
+        The largest difference of a probability on random images.
 
     Raises:
-        RunError: It is a forest, the packages are missing, or the probabilities differ.
+        RunError: It is a forest, a package is missing, or the probabilities differ.
     """
-    recognizer = load(run)
+    recognizer = load(run, trust=trust)
     try:
-        with unstopped():  # compiled modules make an ImportError of a stop
-            import onnx
-            import torch
+        import onnx
+        import torch
 
-            onnxruntime = onnx_runtime()
+        onnxruntime = onnx_runtime()
     except ImportError as error:
         raise RunError(f"exporting needs {error.name}: pip install 'hwr[onnx]'") from error
     if not isinstance(recognizer.model, torch.nn.Module):
-        raise RunError(f"{run} is no network; only networks are exported")
-    network = torch.nn.Sequential(recognizer.model, torch.nn.Softmax(1)).cpu().eval()
+        raise RunError(f"{run} is not a network; only networks are exported")
+    network = torch.nn.Sequential(recognizer.model, torch.nn.Softmax(1)).eval()
     height, width = recognizer.size
     random = np.random.default_rng(0)
-    image = random.random((CHECKED, 1, height, width), np.float32)
-    image[::2] = np.where(image[::2] < 0.1, 0, 1)  # black on white, as pictures are
-    with whole(file) as beside:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 tells all
+    image = random.random((CHECKED, recognizer.channels, height, width), np.float32)
+    image[::2] = np.where(image[::2] < 0.1, 0, 1)  # black on white
+    with whole(file) as temporary:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
                 (torch.from_numpy(image[:2]),),
-                str(beside),
+                str(temporary),
                 input_names=["image"],
                 output_names=["probability"],
                 # Torch 2.7 checks that no multiple of an unbounded number could be its largest.
-                dynamic_shapes=({0: torch.export.Dim("pictures", max=2**30)},),
+                dynamic_shapes=({0: torch.export.Dim("images", max=2**30)},),
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
-        model = onnx.load(str(beside))
+        model = onnx.load(str(temporary))
         card = {
-            "alphabet": list(recognizer.alphabet.names),
-            "size": [height, width],
+            "charset": list(recognizer.charset.names),
+            "height": height,
+            "width": width,
+            "channels": recognizer.channels,
             "preprocessing": recognizer.preprocessing,
             "frame": recognizer.frame and vars(recognizer.frame),
             "about": recognizer.about,
         }
         onnx.helper.set_model_props(model, {"hwr": json.dumps(card)})
-        beside.write_bytes(model.SerializeToString())
+        temporary.write_bytes(model.SerializeToString())
         try:
             session = onnxruntime.InferenceSession(
-                beside.read_bytes(), providers=["CPUExecutionProvider"]
+                temporary.read_bytes(), providers=["CPUExecutionProvider"]
             )
             (found,) = session.run(None, {"image": image})
-        except Exception as error:  # onnxruntime has kinds of its own, without a common one
+        except Exception as error:  # onnxruntime's errors have no common class
             why = str(error).splitlines()[0]
             raise RunError(f"onnxruntime can't run the ONNX file; it is not kept: {why}") from error
-        expected = recognizer._scores(image)
-        apart = float(np.abs(found - expected).max())
-        if not apart < APART:
-            raise RunError(f"the ONNX file's probabilities are {apart:.1g} apart; it is not kept")
-    return apart
+        difference = float(np.abs(found - recognizer._scores(image)).max())
+        if not difference < TOLERANCE:
+            raise RunError(f"the ONNX file's probabilities differ by {difference:.1g}; not kept")
+    return difference

@@ -1,7 +1,6 @@
 """A forest's file: written by skops, and loaded with named types only."""
 
 import json
-import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
 
 def _sound(trees: Any, card: dict[str, Any]) -> bool:
     """Whether forest and card go together, and no tree would be followed out of its memory."""
-    pixels, classes = math.prod(card["size"]), len(card["alphabet"])
+    pixels, classes = card["height"] * card["width"] * card["channels"], len(card["charset"])
     known = trees.classes_
     return (
         isinstance(trees, RandomForestClassifier)

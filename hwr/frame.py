@@ -1,6 +1,6 @@
-"""How ink lies in a training set, and any picture put the same way.
+"""Move and scale the ink of any gray image to where a training set has it.
 
-Everything here is Pillow and NumPy, so that a deployment needs no more.
+Imports Pillow and NumPy only, so that a deployment needs no more.
 """
 
 import math
@@ -20,32 +20,32 @@ from hwr.paper import WORKING, clean, darkness, ink_box
 CHUNK, ENOUGH = 1000, 20_000
 """Arrays that are measured at a time, and at most."""
 FRAMED = 600
-"""Height of a sheet on which ink was scaled."""
+"""Height in pixels of an image whose ink was scaled."""
 FOREIGN = 1.1
-"""So many times larger than the usual sizes, or smaller, ink is scaled."""
+"""Ink is scaled if it is larger or smaller than the usual sizes by this factor."""
 SAME = 0.02
-"""Share of a side by which a picture may be padded and still have the usual aspect."""
+"""Share of a side by which an image may be padded and still has the usual aspect."""
 THICK, THIN = 1.1, 1.0
-"""Times the usual: from here on lines are thinned, or thickened."""
+"""Factors of the usual stroke width from which on strokes are thinned, or thickened."""
 REACH = 2
 """Pixels on each side that bicubic interpolation looks at."""
 BLURRED = 2
-"""Times the array's size: lines of smaller pictures are blurred, not thin."""
+"""Factor of the array's size: strokes of smaller images are blurred, not thin."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How ink lies in the arrays of a training set; lengths are shares of their height.
+    """Position, size and stroke width of the ink of a training set, as shares of the height.
 
     Attributes:
-        aspect: Width over height of what an array shows.
-        x: Median middle of the ink, from the left.
-        y: Likewise, from the top.
+        aspect: Width over height of the images.
+        x: Median center of the ink, from the left.
+        y: Median center of the ink, from the top.
         spread: 1st, 50th and 99th percentile of the ink's diagonal.
-        weight: 1st and 50th percentile of how dark ink is in an array, 0 to 1: thin lines are grey.
-        pen: 50th and 99th percentile of the width of lines that are wider than a pixel.
-        centre: Ink of a usual size is moved to the usual place. If not, it stays where it is in
-            pictures of the usual aspect: for networks that find it themselves.
+        weight: 1st and 50th percentile of the darkness of ink, 0 to 1: thin strokes are gray.
+        pen: 50th and 99th percentile of the width of strokes that are wider than a pixel.
+        centre: Ink of a usual size is moved to the usual position. If False, it stays where it is
+            in images of the usual aspect, for models that find it themselves.
     """
 
     aspect: float
@@ -58,7 +58,7 @@ class Frame:
 
     @classmethod
     def of(cls, arrays: NDArray[np.uint8], aspect: float, centre: bool = True) -> "Frame | None":
-        """What is usual in arrays (N, H, W), 0 black to 255 white; None if there is no ink."""
+        """Measure arrays (N, H, W), 0 black to 255 white; return None if there is no ink."""
         some = arrays[:: -(-len(arrays) // ENOUGH)]
         starts = range(0, len(some), CHUNK)
         found = np.concatenate([moments(some[start : start + CHUNK], aspect) for start in starts])
@@ -78,10 +78,10 @@ class Frame:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any] | None) -> "Frame | None":
-        """From the plain values that a checkpoint holds.
+        """Make a frame from the plain values that a checkpoint holds.
 
         Raises:
-            ValueError, TypeError, KeyError: They are no frame's.
+            ValueError, TypeError, KeyError: They are not those of a frame.
         """
         if plain is None:
             return None
@@ -96,9 +96,9 @@ class Frame:
         if any(values[name].shape != (length,) for name, length in _LENGTHS.items()):
             raise ValueError("not as many values as a frame has")
         if not 0.001 < frame.aspect < 1000 or max(abs(frame.x), abs(frame.y)) > 1000:
-            raise ValueError("no place in a picture")
-        if not 1e-4 < min(frame.spread) <= max(frame.spread) < 1000:  # pictures are scaled by it
-            raise ValueError("no size of ink")
+            raise ValueError("not a position in an image")
+        if not 1e-4 < min(frame.spread) <= max(frame.spread) < 1000:  # images are scaled by it
+            raise ValueError("not a size of ink")
         return frame
 
 
@@ -106,11 +106,11 @@ _LENGTHS = {"spread": 3, "weight": 2, "pen": 2}
 
 
 def moments(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
-    """Middle of the ink (x, y), its diagonal, its weight, its pen's width.
+    """Measure the ink's center (x, y), diagonal, weight and stroke width, as in `Frame`.
 
     Args:
         array: One, shape (H, W), or many, shape (N, H, W); 0 black to 255 white.
-        aspect: Width over height of what one shows, whatever H and W are.
+        aspect: Width over height of the image, whatever H and W are.
 
     Returns:
         Shape (5,) or (N, 5); NaN without ink.
@@ -118,7 +118,7 @@ def moments(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
     x, y, spread = place(array, aspect)
     ink = darkness(array)
     total = np.maximum(ink.sum(axis=(-2, -1)), 1e-9)
-    # The area of a line over half of its outline, along which the brightness rises and falls.
+    # Area of a stroke over half of its outline, along which the brightness rises and falls.
     down, across = np.diff(ink, axis=-2, append=0), np.diff(ink, axis=-1, append=0)
     height, width = array.shape[-2:]
     cell = aspect * height / width  # width of a pixel over its height
@@ -129,55 +129,55 @@ def moments(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
 
 
 def place(array: NDArray[np.uint8], aspect: float) -> NDArray[np.float64]:
-    """Middle of the ink (x, y) and its diagonal, as `moments`, shape (3,) or (3, N)."""
+    """Measure the ink's center (x, y) and diagonal as `moments` does, shape (3,) or (3, N)."""
     left, top, right, bottom = np.moveaxis(ink_box(array), -1, 0)
     spread = np.hypot((right - left) * aspect, bottom - top)
     return np.stack([(left + right) / 2 * aspect, (top + bottom) / 2, spread])
 
 
 def fit(
-    grey: Image.Image, usual: Frame, preprocessing: str, height: int, width: int
+    gray: Image.Image, usual: Frame, preprocessing: str, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """The array (height, width) of a picture, its ink put as the training set would have it.
+    """Make the array (height, width) of an image, with its ink as in the training set.
 
-    It is moved to the usual place (`ink` does so itself). It is scaled only where its size is
-    foreign to the training set, and its lines are thickened or thinned only where they are thinner
-    or thicker than almost any there.
+    The ink is moved to the usual position (preprocessing `ink` does so itself). It is scaled only
+    if no size of the training set is similar, and strokes are thickened or thinned only if they are
+    thinner or thicker than almost all of the training set.
 
     Args:
-        grey: Black on white, mode L.
+        gray: Black on white, mode L.
         usual: The training set's frame.
         preprocessing: One of `images.PREPARE`.
-        height: Of the array, in pixels.
-        width: Likewise.
+        height: Height of the array in pixels.
+        width: Width of the array in pixels.
     """
     look: Callable[[Image.Image], NDArray[np.uint8]]
-    original = grey
+    original = gray
     if preprocessing == "ink":
         look = partial(images.window, height=height, width=width)
-        found = moments(look(grey), usual.aspect)
+        found = moments(look(gray), usual.aspect)
         if found[2] > 0 and not _usual_size(found[2], usual):
             look = partial(look, zoom=found[2] / usual.spread[1])
     else:
         look = partial(images.notebook, height=height, width=width)
-        grey = into_frame(grey, usual, look)
-    array = look(grey)
+        gray = into_frame(gray, usual, look)
+    array = look(gray)
     if min(original.height / height, original.width / width) < BLURRED:
         return array
-    return _with_usual_pen(grey, array, usual, look)
+    return _with_usual_pen(gray, array, usual, look)
 
 
 def fit_many(
     arrays: NDArray[np.uint8], usual: Frame | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """What `settle` and `fit` make of arrays of the usual size, where little is to do.
+    """Apply `settle` and `fit` to many arrays at once, where they only move the ink.
 
     Args:
-        arrays: As the network takes them, shape (N, H, W).
+        arrays: Of the model's size, shape (N, H, W).
         usual: The training set's frame; None: ink stays where it is.
 
     Returns:
-        The arrays, and which of them are ready, shape (N,): the others are still as they came.
+        The arrays, and which of them are ready, shape (N,); the others are unchanged.
     """
     height, width = arrays.shape[1:]
     whole = usual is None or _sides(width, height, usual) == (width, height)
@@ -207,21 +207,21 @@ def _usual_size(spread: Any, usual: Frame) -> Any:
 
 
 def _sides(width: int, height: int, usual: Frame) -> tuple[int, int]:
-    """Of the least sheet of the usual aspect that holds a picture."""
+    """Return width and height of the smallest image of the usual aspect that holds another."""
     wide = max(width, round(height * usual.aspect))
     return wide, max(height, round(wide / usual.aspect))
 
 
 def into_frame(
-    grey: Image.Image, usual: Frame, look: Callable[[Image.Image], NDArray[np.uint8]]
+    gray: Image.Image, usual: Frame, look: Callable[[Image.Image], NDArray[np.uint8]]
 ) -> Image.Image:
-    """A picture of black on white, its ink in the usual place and of a usual size."""
-    wide = max(grey.width, grey.height * usual.aspect)
-    if (excess := images.excess(wide, max(grey.height, wide / usual.aspect))) > 1:
-        grey = grey.reduce(excess)
-    wide, high = _sides(grey.width, grey.height, usual)
-    left, top = (wide - grey.width) // 2, (high - grey.height) // 2
-    sheet = _on_paper(grey, (wide, high), (left, top))
+    """Move the ink of an image of black on white to the usual position and size."""
+    wide = max(gray.width, gray.height * usual.aspect)
+    if (excess := images.excess(wide, max(gray.height, wide / usual.aspect))) > 1:
+        gray = gray.reduce(excess)
+    wide, high = _sides(gray.width, gray.height, usual)
+    left, top = (wide - gray.width) // 2, (high - gray.height) // 2
+    sheet = _on_paper(gray, (wide, high), (left, top))
     found = moments(look(sheet), usual.aspect)
     if np.isnan(found[0]):
         return sheet
@@ -230,22 +230,22 @@ def into_frame(
         if not usual.centre and max(left / wide, top / high) < SAME:
             return sheet
         move = (round((usual.x - x) * high) + left, round((usual.y - y) * high) + top)
-        return _on_paper(grey, (wide, high), move)
+        return _on_paper(gray, (wide, high), move)
     return _scaled(sheet, usual.spread[1] / spread, (x * high, y * high), usual)
 
 
-def _on_paper(grey: Image.Image, size: tuple[int, int], place: tuple[int, int]) -> Image.Image:
-    if grey.size == size and place == (0, 0):
-        return grey
+def _on_paper(gray: Image.Image, size: tuple[int, int], place: tuple[int, int]) -> Image.Image:
+    if gray.size == size and place == (0, 0):
+        return gray
     sheet = Image.new("L", size, 255)
-    sheet.paste(grey, place)
+    sheet.paste(gray, place)
     return sheet
 
 
 def _scaled(
     sheet: Image.Image, scale: float, centre: tuple[float, float], usual: Frame
 ) -> Image.Image:
-    """The sheet with its ink larger by a factor, its middle in the usual place."""
+    """Scale the ink by a factor and move its center to the usual position."""
     scale *= FRAMED / sheet.height
     size = (round(FRAMED * usual.aspect), FRAMED)
     shrink = max(1, int(1 / scale))
@@ -277,7 +277,7 @@ def _with_usual_pen(
     usual: Frame,
     look: Callable[[Image.Image], NDArray[np.uint8]],
 ) -> NDArray[np.uint8]:
-    """The array, or that of thicker or thinner lines where they are not as any usual ones."""
+    """Thicken or thin the strokes if their width is not usual, and return the array."""
     found = moments(array, usual.aspect)
     thin = found[3] < THIN * usual.weight[0]
     if not (thin or found[4] > THICK * usual.pen[1]):

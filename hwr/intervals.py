@@ -5,42 +5,42 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwr.folders import Found
+from hwr.folders import RunRecord
 
 
-def figures(runs: Sequence[Found], name: str) -> list[float]:
-    """One figure of every run; none where a run has no such figure."""
-    found = [run.metrics.get(name) for run in runs if run.metrics is not None]
-    return [float(value) for value in found if value is not None] if None not in found else []
+def values(runs: Sequence[RunRecord], name: str) -> list[float]:
+    """Return one metric of every run; nothing where a run lacks it."""
+    listed = [run.metrics.get(name) for run in runs if run.metrics is not None]
+    return [float(value) for value in listed if value is not None] if None not in listed else []
 
 
-def distinct_folds(runs: Sequence[Found]) -> bool:
-    """Whether all are different folds of one cut, so that none shares a test picture."""
+def distinct_folds(runs: Sequence[RunRecord]) -> bool:
+    """Tell whether all are different folds of one cut, so that none shares a test image."""
     splits: list[Mapping[str, Any]] = [run.config["split"] for run in runs]
     folds = {str(split.get("fold")) for split in splits}
     cuts = {(str(split.get("seed")), str(split.get("folds"))) for split in splits}
     return "None" not in folds and len(folds) == len(runs) and len(cuts) == 1
 
 
-def shared(runs: Sequence[Found]) -> float:
-    """`n_test / n_train` where test splits may share pictures, 0 for distinct folds."""
+def shared(runs: Sequence[RunRecord]) -> float:
+    """Return `n_test / n_train` where test splits may share images, 0 for distinct folds."""
     if distinct_folds(runs):
         return 0.0
-    sizes = (statistics.fmean(figures(runs, f"{part}_pictures")) for part in ("test", "train"))
-    tested, fitted = sizes
-    return tested / fitted
+    sizes = (statistics.fmean(values(runs, f"{part}_images")) for part in ("test", "train"))
+    n_test, n_train = sizes
+    return n_test / n_train
 
 
 def half_widths(values: Sequence[float], overlap: float) -> tuple[float | None, float | None]:
-    """Half widths of the 95 % intervals of the mean, and of one more value.
+    """Compute half the widths of the 95 % intervals of the mean, and of one more value.
 
-    Values from splits that may share pictures are not independent: the interval of their mean is
+    Values from splits that may share images are not independent: the interval of their mean is
     the corrected resampled t of Nadeau and Bengio, Machine Learning 52 (2003), whose variance is
-    `(1/n + n_test/n_train) s^2`. Distinct folds of one cut share no test picture: plain t.
+    `(1/n + n_test/n_train) s^2`. Distinct folds of one cut share no test image: plain t.
 
     Args:
         values: n of them.
-        overlap: What `shared` says.
+        overlap: `n_test/n_train`, as `shared` returns it.
 
     Returns:
         Both None for a single value.
@@ -55,52 +55,52 @@ def half_widths(values: Sequence[float], overlap: float) -> tuple[float | None, 
 
 
 def p_value(differences: Sequence[float], overlap: float) -> float | None:
-    """Two-sided p of the same t for a mean difference of 0; None for one, or all alike."""
+    """Compute the two-sided p of the same t for a mean of 0; None for one, or all alike."""
     count = len(differences)
     if count < 2 or (spread := statistics.stdev(differences)) == 0:
         return None
     from scipy.stats import t
 
-    found = statistics.fmean(differences) / (spread * (1 / count + overlap) ** 0.5)
-    return float(2 * t.sf(abs(found), count - 1))
+    t_value = statistics.fmean(differences) / (spread * (1 / count + overlap) ** 0.5)
+    return float(2 * t.sf(abs(t_value), count - 1))
 
 
-def mcnemar(one: Sequence[Found], other: Sequence[Found]) -> dict[str, Any] | None:
-    """McNemar's exact test (Psychometrika 12, 1947) of two settings, from `predictions.csv`.
+def mcnemar(one: Sequence[RunRecord], other: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """Run McNemar's exact test (Psychometrika 12, 1947) of two settings on `predictions.csv`.
 
     Returns:
-        `pictures`; how many of them only the one, or only the other, reads rightly
-        (`only_first`, `only_second`); and the two-sided `p`. None where a picture was tested
-        more than once, or not by both, or a file is missing: the test takes every picture for
+        `images`; how many of them only the first, or only the second, predicts correctly
+        (`only_first`, `only_second`); and the two-sided `p`. None where an image was tested
+        more than once, or not by both, or a file is missing: the test takes every image for
         independent.
     """
-    first, second = _right(one), _right(other)
+    first, second = _correct(one), _correct(other)
     if first is None or second is None or first.keys() != second.keys():
         return None
     from scipy.stats import binomtest
 
-    only_first = sum(right and not second[file] for file, right in first.items())
-    only_second = sum(right and not first[file] for file, right in second.items())
+    only_first = sum(correct and not second[file] for file, correct in first.items())
+    only_second = sum(correct and not first[file] for file, correct in second.items())
     differ = only_first + only_second
     p = float(binomtest(only_first, differ).pvalue) if differ else 1.0
     return {
-        "pictures": len(first),
+        "images": len(first),
         "only_first": only_first,
         "only_second": only_second,
         "p": p,
     }
 
 
-def _right(runs: Sequence[Found]) -> dict[str, bool] | None:
-    """Whether each picture was read rightly, by file; None where one was tested twice."""
-    right: dict[str, bool] = {}
+def _correct(runs: Sequence[RunRecord]) -> dict[str, bool] | None:
+    """Tell of each image, by file, if it was predicted correctly; None where one came twice."""
+    correct: dict[str, bool] = {}
     for run in runs:
         try:
             with (run.path / "predictions.csv").open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    if row["file"] in right:
+                    if row["file"] in correct:
                         return None
-                    right[row["file"]] = row["label"] == row["prediction"]
+                    correct[row["file"]] = row["label"] == row["prediction"]
         except (OSError, KeyError, ValueError):
             return None
-    return right
+    return correct

@@ -1,7 +1,7 @@
-"""What is measured, the same for networks and forest; areas and calibration are torchmetrics'."""
+"""Metrics, the same for networks and forest; all but the accuracies are torchmetrics' own."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -9,112 +9,139 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
+    MulticlassAccuracy,
     MulticlassAUROC,
     MulticlassAveragePrecision,
     MulticlassCalibrationError,
 )
 
-from hwr.alphabet import Alphabet
+from hwr.charset import Charset
 
 
-class Accuracies(Metric):
-    """Accuracies by name, updated with scores (N, C) and labels (N,).
+class CrossEntropy(Metric):
+    """Mean negative log-likelihood in nats, updated with logits (N, C) and labels (N,)."""
 
-    `acc`; and where they mean something: `acc_nocase`, with case folded; `acc_bymerge`, with the
-    letters' cases joined that EMNIST ByMerge joins; `acc_lookalike`, with characters that look
-    alike taken for one; `acc_digits`, `acc_upper`, `acc_lower`, among the
-    pictures of these classes, NaN where there is none; `top3`, the true class among the first
-    three. All are counted at once: singly they would take a tenth of the fit of a small network.
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch."""
+        self.total = self.total + functional.cross_entropy(preds, target, reduction="sum")
+        self.count = self.count + len(target)
+
+    def compute(self) -> Tensor:
+        """Return the mean over all samples."""
+        return self.total / self.count
+
+
+class MergedAccuracy(Metric):
+    """Accuracy where some classes count as one, updated with logits (N, C) and labels (N,).
 
     Args:
-        alphabet: The C classes.
+        merged: For each class the class that it counts as, shape (C,).
+        among: Only samples of these classes count, shape (C,); None: all.
     """
 
     full_state_update = False
-    right: Tensor
+    correct: Tensor
     total: Tensor
-    fold: Tensor
-    mask: Tensor
 
-    def __init__(self, alphabet: Alphabet) -> None:
+    def __init__(self, merged: NDArray[np.int64], among: NDArray[np.bool_] | None = None) -> None:
         super().__init__()
-        classes = len(alphabet)
-        folds = {
-            "acc": np.arange(classes),
-            "acc_nocase": alphabet.fold(),
-            "acc_bymerge": alphabet.bymerge(),
-            "acc_lookalike": alphabet.lookalike(),
-        }
-        folds = {
-            name: fold
-            for name, fold in folds.items()
-            if name == "acc" or len(np.unique(fold)) < classes
-        }
-        groups = {f"acc_{name}": mask for name, mask in alphabet.groups().items()}
-        self.names = (*folds, *groups, *(("top3",) if classes > 3 else ()))
-        mask = np.array(list(groups.values()), bool).reshape(-1, classes)
-        for buffer, array in {"fold": np.stack(list(folds.values())), "mask": mask}.items():
-            self.register_buffer(buffer, torch.from_numpy(array), persistent=False)
-        for state in ("right", "total"):
-            start = torch.zeros(len(self.names), dtype=torch.long)
-            self.add_state(state, start, dist_reduce_fx="sum")
+        # Plain tensors: as buffers they would be averaged with the weights.
+        self.merged = torch.from_numpy(merged)
+        self.among = torch.ones(len(merged), dtype=torch.bool)
+        if among is not None:
+            self.among = torch.from_numpy(among)
+        for state in ("correct", "total"):
+            self.add_state(state, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take in scores, shape (N, C), and labels, shape (N,)."""
-        found = preds.argmax(1)
-        chosen = self.mask[:, target]
-        right = [
-            (self.fold[:, found] == self.fold[:, target]).sum(1),
-            (chosen & (found == target)).sum(1),
-        ]
-        every = torch.tensor(len(target), device=target.device)
-        total = [every.expand(len(self.fold)), chosen.sum(1)]
-        if self.names[-1] == "top3":
-            right.append((preds.topk(3).indices == target[:, None]).sum()[None])
-            total.append(every[None])
-        self.right, self.total = self.right + torch.cat(right), self.total + torch.cat(total)
+        """Add a batch."""
+        merged, among = self.merged.to(target.device), self.among.to(target.device)
+        counted = among[target]
+        correct = merged[preds.argmax(1)] == merged[target]
+        self.correct = self.correct + (correct & counted).sum()
+        self.total = self.total + counted.sum()
 
-    def compute(self) -> dict[str, Tensor]:
-        """The accuracies, scalars, by name in alphabetical order."""
-        return dict(sorted(zip(self.names, self.right / self.total, strict=True)))
+    def compute(self) -> Tensor:
+        """Return the accuracy; NaN where no sample counts."""
+        return self.correct / self.total
 
 
-def known(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The accuracies without those of groups of classes that don't occur."""
-    return {name: value for name, value in found.items() if not value.isnan()}
+def collection(charset: Charset) -> MetricCollection:
+    """Build the metrics of an epoch, updated with logits (N, C) and labels (N,).
+
+    `loss`, `acc`, and where the charset gives them a meaning: `acc_nocase` (case-insensitive),
+    `acc_bymerge` (the cases merged that EMNIST ByMerge merges), `acc_lookalike` (confusable
+    characters count as one), `acc_digits`, `acc_upper`, `acc_lower` (among samples of these
+    classes), `top3` (the label is among the three most probable classes).
+    """
+    classes = len(charset)
+    merged = {
+        "acc_nocase": charset.fold(),
+        "acc_bymerge": charset.bymerge(),
+        "acc_lookalike": charset.lookalike(),
+    }
+    metrics: dict[str, Metric] = {
+        "loss": CrossEntropy(),
+        "acc": MulticlassAccuracy(classes, average="micro"),
+    }
+    for name, classes_of in merged.items():
+        if len(np.unique(classes_of)) < classes:
+            metrics[name] = MergedAccuracy(classes_of)
+    for name, mask in charset.groups().items():
+        metrics[f"acc_{name}"] = MergedAccuracy(np.arange(classes), mask)
+    if classes > 3:
+        metrics["top3"] = MulticlassAccuracy(classes, top_k=3, average="micro")
+    # Groups would take metrics for the same whose first counts are equal by chance.
+    return MetricCollection(metrics, compute_groups=False)  # type: ignore[arg-type]
 
 
-def evaluate(log_probability: Tensor, label: Tensor, alphabet: Alphabet) -> dict[str, float]:
-    """All figures of a finished split.
+def known(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the accuracies of groups of classes of which there was no sample."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not (value.isnan() and "acc_" in name)  # a loss may be NaN, and is to be seen
+    }
+
+
+def evaluate(log_probability: Tensor, label: Tensor, charset: Charset) -> dict[str, float]:
+    """Compute all metrics of a finished split.
 
     Args:
         log_probability: Shape (N, C).
         label: Shape (N,).
-        alphabet: The C classes.
+        charset: The C classes.
 
     Returns:
-        `loss` (mean negative log-likelihood, in nats), the accuracies, `ece` (expected calibration
-        error over 15 bins of equal width), and the macro means over the classes that occur of
-        `auroc` (one against the rest) and `ap` (average precision).
-        The accuracy of a group of classes that does not occur is left out.
+        The metrics of `collection`, `ece` (expected calibration error over 15 bins of equal
+        width), and the macro means over the classes that occur of `auroc` (one against the rest)
+        and `ap` (average precision).
     """
-    classes = len(alphabet)
+    classes = len(charset)
     probability = log_probability.exp()
     present = torch.unique(label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that don't occur are left out below
         auroc = MulticlassAUROC(classes, average=None)(probability, label)[present]
         precision = MulticlassAveragePrecision(classes, average=None)(probability, label)[present]
-    figures = {
-        "loss": functional.nll_loss(log_probability, label),
-        **known(Accuracies(alphabet)(log_probability, label)),
+    values = {
+        **known(collection(charset)(log_probability, label)),
         "ece": MulticlassCalibrationError(classes, n_bins=15)(probability, label),
         "auroc": auroc.mean(),
         "ap": precision.mean(),
     }
-    return {name: float(value) for name, value in figures.items()}
+    return {name: float(value) for name, value in values.items()}
 
 
 def areas(

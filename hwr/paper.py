@@ -1,6 +1,6 @@
-"""Any picture in grey -> black ink on white paper, and where on it the ink lies.
+"""Normalize polarity and background of gray images, and locate the ink.
 
-Everything here is Pillow and NumPy, so that a deployment needs no more.
+Imports Pillow and NumPy only, so that a deployment needs no more.
 """
 
 import math
@@ -10,30 +10,30 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 WHITE = 250
-"""Paper that is this bright all round, of 255, is left as it is."""
+"""A background that is this bright on all sides, of 255, is left as it is."""
 BLACK = 15
 """Ink that is this dark somewhere, of 255, is left as it is."""
 INK = np.uint8(230)
-"""What is darker holds ink."""
+"""Darker pixels hold ink."""
 SMALL = 48
-"""Ink in pictures with fewer pixels on their shorter side may be grey because it is blurred."""
+"""Ink of images with fewer pixels on their shorter side may be gray because it is blurred."""
 WORKING = 150
-"""Paper and ink are looked for in a copy with about so many pixels on its shorter side."""
+"""Background and ink are measured in a copy with about so many pixels on its shorter side."""
 MOST = 2**24
-"""Pixels that are settled, at twenty bytes each."""
+"""Pixels of an image that is normalized, at twenty bytes each; larger ones are reduced."""
 
 
-def ink_box(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Left, top, right and bottom between which all but 2 % of the ink at each end lies.
+def ink_box(gray: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return left, top, right and bottom of the ink, without 2 % of the ink at each end.
 
     Args:
-        grey: One picture, shape (H, W), or many, shape (N, H, W); 0 black to 255 white.
+        gray: One image, shape (H, W), or many, shape (N, H, W); 0 black to 255 white.
 
     Returns:
         Shares of width and height, 0 to 1, shape (4,) or (N, 4); NaN without ink.
     """
-    # Whole numbers, of which sums are the same in any order, and those of bytes far quicker.
-    ink = INK - np.minimum(grey, INK)
+    # Integers: their sums are the same in any order, and fast.
+    ink = INK - np.minimum(gray, INK)
     columns, lines = (ink.sum(axis=axis, dtype=np.uint32).astype(float) for axis in (-2, -1))
     (left, right), (top, bottom) = _ends(columns), _ends(lines)
     box = np.stack([left, top, right, bottom], axis=-1)
@@ -41,13 +41,13 @@ def ink_box(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
     return box
 
 
-def darkness(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """How much ink there is in each pixel, from 0; a hint of grey is none."""
-    return np.clip(float(INK) - grey, 0, None)
+def darkness(gray: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the ink in each pixel, from 0; light gray is none."""
+    return np.clip(float(INK) - gray, 0, None)
 
 
 def _ends(ink: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Between which places, 0 to 1 along the last axis, all but 2 % of the ink at each end lies."""
+    """Return both ends of the ink along the last axis, 0 to 1, without 2 % of the ink each."""
     whole = np.maximum(ink.sum(axis=-1, keepdims=True), 1e-9)
     total = np.concatenate([np.zeros_like(whole), np.cumsum(ink, axis=-1) / whole], axis=-1)
     ends = []
@@ -59,95 +59,95 @@ def _ends(ink: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return ends
 
 
-def settle(grey: Image.Image) -> Image.Image:
-    """Black ink on white paper from a picture in mode L of any polarity, paper, light and ink.
+def settle(gray: Image.Image) -> Image.Image:
+    """Make an image in mode L of any polarity, background and light black on white.
 
-    Pictures of black on white come back as they are.
+    Images of black on white are returned unchanged.
     """
-    shorter = min(grey.size)
+    shorter = min(gray.size)
     shrink = max(1, shorter // WORKING)
-    small = np.asarray(grey.reduce(shrink), np.float32)
+    small = np.asarray(gray.reduce(shrink), np.float32)
     dark, middle, light = np.quantile(small, (0.005, 0.5, 0.995))
-    grey, small = _without_frame(grey, small, shrink, dark, middle)
+    gray, small = _without_frame(gray, small, shrink, dark, middle)
     rim = max(1, min(small.shape) // 30)
     border = np.concatenate(
         [part.ravel() for part in (small[:rim], small[-rim:], small[:, :rim], small[:, -rim:])]
     )
     low, paper, high = np.quantile(border, (0.1, 0.5, 0.9))
     if light - paper > paper - dark:
-        grey, small, low = ImageChops.invert(grey), 255 - small, 255 - high
+        gray, small, low = ImageChops.invert(gray), 255 - small, 255 - high
     if low >= WHITE and (small.min() <= BLACK or shorter < SMALL):
-        return grey
+        return gray
     if shorter > 8 * WORKING:
-        grey = grey.reduce(shorter // (4 * WORKING))
-    if (pixels := grey.width * grey.height) > MOST:  # it is far longer than wide
-        grey = grey.reduce(math.ceil(math.sqrt(pixels / MOST)))
+        gray = gray.reduce(shorter // (4 * WORKING))
+    if (pixels := gray.width * gray.height) > MOST:  # far longer than wide
+        gray = gray.reduce(math.ceil(math.sqrt(pixels / MOST)))
     level = _paper(small)
     share = small / np.maximum(level, 1)
     ink = float(np.quantile(share, 0.005))
-    if ink > 0.9:  # nothing but paper
-        return Image.new("L", grey.size, 255)
+    if ink > 0.9:  # nothing but background
+        return Image.new("L", gray.size, 255)
     ink = float(np.median(share[share < (1 + ink) / 2]))
-    wide = np.asarray(Image.fromarray(level).resize(grey.size, Image.Resampling.BILINEAR))
-    share = np.asarray(grey, np.float32) / np.maximum(wide, 1)
-    # What is nearly as bright as the paper about it is paper: grain, noise, the end of a shadow.
+    wide = np.asarray(Image.fromarray(level).resize(gray.size, Image.Resampling.BILINEAR))
+    share = np.asarray(gray, np.float32) / np.maximum(wide, 1)
+    # Pixels nearly as bright as the background are background: grain, noise, edges of shadows.
     found = np.clip((share - ink) / (0.93 - min(ink, 0.8)), 0, 1)
     return Image.fromarray((255 * found).astype(np.uint8))
 
 
-def clean(grey: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which of many small pictures `settle` surely leaves as they are; quickly found.
+def clean(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Find the images, of many small ones, that `settle` certainly leaves unchanged; fast.
 
     Args:
-        grey: Shape (N, H, W), the shorter side of less than 300 pixels.
+        gray: Shape (N, H, W), the shorter side of less than 300 pixels.
 
     Returns:
-        Shape (N,); where it is false, `settle` may do so nevertheless.
+        Shape (N,); `settle` may leave others unchanged, too.
     """
-    height, width = grey.shape[1:]
+    height, width = gray.shape[1:]
     rim = max(1, min(height, width) // 30)
-    sides = grey[:, :rim], grey[:, -rim:], grey[..., :rim], grey[..., -rim:]
-    border = np.concatenate([side.reshape(len(grey), -1) for side in sides], axis=1)
+    sides = gray[:, :rim], gray[:, -rim:], gray[..., :rim], gray[..., -rim:]
+    border = np.concatenate([side.reshape(len(gray), -1) for side in sides], axis=1)
     last = border.shape[1] - 1
     white = (border < WHITE).sum(1) <= int(0.1 * last)  # its tenth percentile is
     median_white = (border < 255).sum(1) <= last // 2  # nothing is brighter, so it isn't inverted
     # A frame has lines along all sides of which four fifths are darker than this.
-    unframed = 5 * (grey[:, : height // 6] < 235).sum(2).max(1, initial=0) <= 4 * width
-    dark = min(height, width) < SMALL or grey.min((1, 2)) <= BLACK
+    unframed = 5 * (gray[:, : height // 6] < 235).sum(2).max(1, initial=0) <= 4 * width
+    dark = min(height, width) < SMALL or gray.min((1, 2)) <= BLACK
     found: NDArray[np.bool_] = white & median_white & unframed & dark
     return found
 
 
 def _without_frame(
-    grey: Image.Image, small: NDArray[np.float32], shrink: int, dark: float, paper: float
+    gray: Image.Image, small: NDArray[np.float32], shrink: int, dark: float, paper: float
 ) -> tuple[Image.Image, NDArray[np.float32]]:
-    """Both without a dark frame about light paper, as of a scan or a box about the ink."""
+    """Remove a dark frame around a light background, such as of a scan, from both images."""
     if paper - dark < 40:
-        return grey, small
+        return gray, small
     solid = small < (dark + paper) / 2
     found = []
     for lines in (solid, solid[::-1], solid.T, solid.T[::-1]):  # top, bottom, left, right
         edge = lines[: len(lines) // 6].mean(axis=1) > 0.8
         found.append(edge.size - int(edge[::-1].argmax()) + 1 if edge.any() else 0)
     if not all(found):  # ink may well lie along one side
-        return grey, small
+        return gray, small
     top, bottom, left, right = found
     height, width = small.shape
     inside = np.full_like(small, paper)
     inside[top : height - bottom, left : width - right] = small[top:-bottom, left:-right]
     box = (left * shrink, top * shrink, (width - right) * shrink, (height - bottom) * shrink)
-    sheet = Image.new("L", grey.size, int(paper))
-    sheet.paste(grey.crop(box), box[:2])
+    sheet = Image.new("L", gray.size, int(paper))
+    sheet.paste(gray.crop(box), box[:2])
     return sheet, inside
 
 
-def _paper(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The brightness of the paper under the ink: a surface of second order through the paper."""
-    height, width = grey.shape
+def _paper(gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Estimate the brightness of the background under the ink, by a surface of second order."""
+    height, width = gray.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    step = max(1, min(grey.shape) // 40)
-    points, values = terms[::step, ::step].reshape(-1, 6), grey[::step, ::step].ravel()
+    step = max(1, min(gray.shape) // 40)
+    points, values = terms[::step, ::step].reshape(-1, 6), gray[::step, ::step].ravel()
     kept = values > (np.quantile(values, 0.005) + np.median(values)) / 2
     weights = np.array([np.median(values), 0, 0, 0, 0, 0], np.float32)
     for _ in range(8):

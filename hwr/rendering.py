@@ -1,4 +1,4 @@
-"""The table of runs as text, CSV, Markdown or JSON, and as a plot."""
+"""Render the table of runs as text, CSV, Markdown or JSON, and as a plot."""
 
 import csv
 import io
@@ -14,15 +14,16 @@ from hwr.files import whole
 Row = dict[str, Any]
 LEGEND = (
     "accuracy: mean and 95 % interval in percent; the corrected resampled t (Nadeau and Bengio, "
-    "2003) where test splits share pictures, the plain t for folds\n"
+    "2003) where test splits share images, the plain t for folds\n"
     "*: best by validation among the settings of the same data and split"
 )
-LOCKBOX = "lockbox: the same pictures in every run, so the interval is that of runs, not of people"
+LOCKBOX = "lockbox: the same images in every run, so the interval is that of runs, not of writers"
 HEADER = ["model", "setting", "data", "split", "runs", "accuracy", "validation"]
+HEADER += ["case-insensitive", "writer context", "fit s", "parameters"]
 
 
 def render(rows: Sequence[Row], kind: str | None) -> str:
-    """The table as text for a terminal, or as `csv`, `markdown` or `json`."""
+    """Render the table for a terminal, or as `csv`, `markdown` or `json`."""
     if kind == "json":
         return json.dumps(rows, indent=2) + "\n"
     if kind == "csv":
@@ -30,12 +31,12 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            told = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            cells = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
             if sys.stdout.isatty():  # a file gets the names as they are
-                told = {k: printable(v) if isinstance(v, str) else v for k, v in told.items()}
-            writer.writerow(told)
+                cells = {k: printable(v) if isinstance(v, str) else v for k, v in cells.items()}
+            writer.writerow(cells)
         return text.getvalue()
-    lines = [[*HEADER, "case folded", "with writer", "fit s", "parameters"], *map(_cells, rows)]
+    lines = [HEADER, *map(_cells, rows)]
     if all(row["acc_writer"] is None for row in rows):
         lines = [[*line[:8], *line[9:]] for line in lines]
     if kind == "markdown":
@@ -50,7 +51,7 @@ def render(rows: Sequence[Row], kind: str | None) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    lost = [f"{row[state]} {state}" for state in ("failed", "unfinished") if row[state]]
+    lost = [f"{row[state]} {state}" for state in ("partial", "failed", "unfinished") if row[state]]
     half = "" if row["acc_low"] is None else f" ± {100 * (row['acc'] - row['acc_low']):.1f}"
     return [
         *(printable(str(row[key])) for key in ("model", "setting", "data", "split")),
@@ -71,7 +72,7 @@ def _percent(share: float | None) -> str:
 def plot(rows: Sequence[Row], file: Path) -> None:
     """Draw the mean accuracies with their intervals as a PNG, the rows from top to bottom.
 
-    What is the same in all rows stands above them once.
+    The title holds what is the same in all rows.
 
     Raises:
         RunError: No run is finished.
@@ -86,38 +87,39 @@ def plot(rows: Sequence[Row], file: Path) -> None:
     for place, row in enumerate(rows):
         mean = 100 * row["acc"]
         half = 0.0 if row["acc_low"] is None else mean - 100 * row["acc_low"]
-        colour = "tab:orange" if row["best"] else "tab:blue"
-        axes.errorbar(mean, place, xerr=half or None, fmt="o", capsize=3, color=colour)
+        color = "tab:orange" if row["best"] else "tab:blue"
+        axes.errorbar(mean, place, xerr=half or None, fmt="o", capsize=3, color=color)
         if row["val_acc"] is not None:
-            axes.plot(100 * row["val_acc"], place, "|", markersize=10, color="grey")
+            axes.plot(100 * row["val_acc"], place, "|", markersize=10, color="gray")
     facts = [
         (row["model"], row["data"], row["split"], f"n={row['runs']}", _short(row["setting"]))
         for row in rows
     ]
-    told = [len(set(column)) > 1 for column in zip(*facts, strict=True)]
+    varied = [len(set(column)) > 1 for column in zip(*facts, strict=True)]
     names = [
-        " ".join(fact for fact, differs in zip(row, told, strict=True) if differs) for row in facts
+        " ".join(fact for fact, differs in zip(row, varied, strict=True) if differs)
+        for row in facts
     ]
-    shared = [fact for fact, differs in zip(facts[0], told, strict=True) if not differs]
+    shared = [fact for fact, differs in zip(facts[0], varied, strict=True) if not differs]
     axes.set_title(_literal(", ".join(part for part in shared if part != "-")), fontsize=9)
     axes.set_yticks(range(len(rows)), [_literal(name) for name in names], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
     figure.supxlabel(
-        "test accuracy in percent, mean and 95 % interval; grey: validation; "
+        "test accuracy in percent, mean and 95 % interval; gray: validation; "
         "orange: best by validation",
         fontsize=9,
     )
-    with whole(file) as beside:
-        figure.savefig(beside, format="png")
+    with whole(file) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _short(setting: str) -> str:
-    """A setting without the groups that its keys lie in: `lr=0.1` for `model.lr=0.1`."""
+    """Leave out the groups that the keys of a setting lie in: `lr=0.1` for `optimizer.lr=0.1`."""
     parts = (part.partition("=") for part in setting.split())
     return " ".join(f"{key.rpartition('.')[2]}{sign}{value}" for key, sign, value in parts)
 
 
 def _literal(text: str) -> str:
-    """As it is, where Matplotlib would look for formulas."""
+    """Escape what Matplotlib would take for a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The run folder, the same for networks and forest: config, figures, predictions.
+"""The run folder, the same for networks and forest: metrics, predictions, model card.
 
 `metrics.json` is written last: a folder that holds one is a finished run.
 """
@@ -7,36 +7,40 @@ import csv
 import dataclasses
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from numpy.typing import NDArray
+from omegaconf import DictConfig
 from torch import Tensor
 
-from hwr import modelcard
-from hwr.config import plain as plain
-from hwr.data import Characters
+from hwr.charset import Charset
+from hwr.config import plain
 from hwr.errors import RunError, printable
 from hwr.files import alone, whole
+from hwr.folders import check_free
 from hwr.frame import Frame
 from hwr.metrics import bootstrap
-from hwr.schema import GlyphNetConfig, RunConfig
-from hwr.split import Indices, Split
+from hwr.reporting import modelcard
 
-FIGURES = ("confusion.png", "mistakes.png", "reliability.png", "curves.png")
-STALE = ("metrics.json", "failed.json", "projector_config.pbtxt", *FIGURES)
-"""What tells of the end of a run, and no longer does when it is resumed."""
+PLOTS = ("confusion.png", "mistakes.png", "reliability.png", "curves.png")
+STALE = ("metrics.json", "failed.json", *PLOTS)
+"""Files that tell of the end of a run, and no longer do when it is resumed."""
 Prediction = tuple[str, str, str, float]
 """File, label, predicted character, probability of it."""
 
 
 @contextmanager
-def started(folder: Path, config: Any, resumed: Path | None = None) -> Iterator[None]:
-    """Claim a folder for a run until the block ends, and write its config.
+def started(folder: Path, config: DictConfig) -> Iterator[None]:
+    """Lock a folder for a run until the block ends.
+
+    Args:
+        folder: The run folder.
+        config: The settings.
 
     Raises:
         RunError: The folder holds a run already, other than the one that is resumed, or another
@@ -45,110 +49,87 @@ def started(folder: Path, config: Any, resumed: Path | None = None) -> Iterator[
     folder.mkdir(parents=True, exist_ok=True)
     another = RunError(f"another process writes into {folder}; choose another hydra.run.dir")
     with alone(folder, another):
-        last = folder / "checkpoints/last.ckpt"
-        ends = (folder / "metrics.json", folder / "evaluation.json", last)
-        goes_on = resumed and resumed.resolve().is_relative_to(folder.resolve())
-        if not goes_on and any(file.exists() for file in ends):
-            trains = last.exists() and hasattr(config, "trainer")
-            way = f", or go on with it by ckpt={last}" if trains else ""
-            raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
+        check_free(folder, config)
         for name in STALE:
             (folder / name).unlink(missing_ok=True)
-        write_config(folder, config)
         yield
 
 
-def write_config(folder: Path, config: Any) -> None:
-    """Write the composed settings as `config.yaml`."""
-    with whole(folder / "config.yaml") as beside:
-        text = yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
-        beside.write_text(text, encoding="utf-8")
+def frame_of(dataset: Any, rows: NDArray[np.int64], finds_ink: bool) -> dict[str, Any] | None:
+    """Measure how ink lies in the training images, plain values; None for color images.
 
-
-def still_there(folder: Path) -> None:
-    """Raise if somebody has removed the run folder: what is written now would be half a run.
-
-    Raises:
-        RunError: It is gone, or no longer this run's.
+    Args:
+        dataset: The CharacterDataset.
+        rows: Of the training images, shape (N,).
+        finds_ink: The network looks for the ink itself, so images needn't be moved.
     """
-    if not (folder / "config.yaml").is_file():
-        raise RunError(f"{folder} was removed while the run wrote into it; start it again")
+    if dataset.channels != 1:
+        return None
+    frame = Frame.of(dataset.images[rows, 0].numpy(), dataset.aspect, centre=not finds_ink)
+    return dataclasses.asdict(frame) if frame else None
 
 
-def card(config: RunConfig, characters: Characters, split: Split) -> dict[str, Any]:
-    """What a model's file says of its training, plain values: `about` and `frame`."""
-    finds_ink = isinstance(getattr(config, "model", None), GlyphNetConfig)
-    frame = Frame.of(characters.image[split.train], characters.aspect, centre=not finds_ink)
-    about = {
-        "hwr_version": version("hwr"),
-        "data": config.data.name,
-        "data_fingerprint": characters.fingerprint,
-        "split": config.split.name,
-        "val_is_test": config.split.val_is_test,
-        "train_pictures": len(split.train),
-        "seed": config.seed,
-        **began_with(config),
+def describe(dataset: Any, splitter: Any, parts: Any) -> dict[str, Any]:
+    """Describe data and split, the same for every model.
+
+    Args:
+        dataset: The CharacterDataset.
+        splitter: The split of `hwr.data`.
+        parts: What it gave: rows for training, validation and test.
+    """
+    return {
+        "data": dataset.name,
+        "classes": len(dataset.charset),
+        "split": splitter.name,
+        "val_is_test": splitter.val_is_test,
+        "train_images": len(parts.train),
+        "val_images": len(parts.val),
+        "test_images": len(parts.test),
+        "data_fingerprint": dataset.fingerprint,
     }
-    return {"about": about, "frame": dataclasses.asdict(frame) if frame else None}
 
 
-def began_with(config: RunConfig) -> dict[str, str]:
-    """Whose weights a network began with, if it did."""
-    if getattr(getattr(config, "model", None), "body", "own") != "lcnet":
-        return {}
-    return {"began_with": "PP-OCRv6_rec_small (Baidu, Apache License 2.0)"}
+def settings(config: DictConfig) -> dict[str, Any]:
+    """Return the resolved settings that tell runs apart."""
+    left_out = ("callbacks", "logger", "output_dir")
+    return {str(key): plain(config[key]) for key in config if key not in left_out}
 
 
 def finish(
     folder: Path,
-    config: RunConfig,
-    characters: Characters,
-    split: Split,
-    figures: dict[str, Any],
-    predictions: Iterable[Prediction],
+    config: DictConfig,
+    metrics: dict[str, Any],
+    predictions: Sequence[Prediction],
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
-    """Write `predictions.csv`, `README.md` and `metrics.json`, and say what came out.
+    """Write `predictions.csv`, `README.md` and `metrics.json`, and print a summary.
 
     Args:
         folder: The run folder.
         config: The settings of the run.
-        characters: The data set.
-        split: How it was cut.
-        figures: What was measured, and `model`, `parameters`, `epochs`, `fit_seconds`.
-        predictions: One for each test picture.
+        metrics: What was measured, what `describe` gives, and `model`, `parameters`, `epochs`,
+            `reported_epoch`, `fit_seconds`.
+        predictions: One for each test image.
+        groups: The writer of each test image, shape (N,), for the interval; None: not known.
 
     Returns:
-        What stands in `metrics.json`.
-
-    Raises:
-        RunError: The folder was removed under the run.
+        The content of `metrics.json`.
     """
-    still_there(folder)
     metrics = {
-        **figures,
-        **began_with(config),
+        "partial": False,
+        **metrics,
         "seed": config.seed,
-        "data": config.data.name,
-        "classes": len(characters.alphabet),
-        "split": config.split.name,
-        "val_is_test": config.split.val_is_test,
-        "train_pictures": len(split.train),
-        "val_pictures": len(split.val),
-        "test_pictures": len(split.test),
-        "data_fingerprint": characters.fingerprint,
         "git_commit": git_commit(),
         "hwr_version": version("hwr"),
-        # How a run is shown tells no runs apart.
-        "config": {name: value for name, value in plain(config).items() if name != "report"},
+        "config": settings(config),
     }
-    predictions = list(predictions)
     write_predictions(folder, predictions)
-    right = np.array([label == guess for _, label, guess, _ in predictions], dtype=float)
-    pictures = np.arange(len(split.test))
-    groups = pictures if characters.writer is None else characters.writer[split.test]
-    modelcard.write(folder, metrics, bootstrap(right, groups), predictions)
-    with whole(folder / "metrics.json") as beside:
-        beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if predictions and "test/acc" in metrics:
+        correct = np.array([label == guess for _, label, guess, _ in predictions], dtype=float)
+        interval = bootstrap(correct, np.arange(len(correct)) if groups is None else groups)
+        modelcard.write(folder, metrics, interval, predictions)
+    with whole(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(summary(metrics, folder))
     return metrics
 
@@ -156,39 +137,55 @@ def finish(
 def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
     """Write `predictions.csv`."""
     with (
-        whole(folder / "predictions.csv") as beside,
-        beside.open("w", newline="", encoding="utf-8") as file,
+        whole(folder / "predictions.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("file", "label", "prediction", "probability"))
         table.writerows((*row[:3], f"{row[3]:.8f}") for row in predictions)
 
 
-def rows_of(characters: Characters, rows: Indices, log_probability: Tensor) -> Iterable[Prediction]:
-    """The rows of `predictions.csv` for these pictures, from scores of shape (N, C)."""
-    names = characters.alphabet.names
+def rows_of(
+    files: Sequence[str], label: NDArray[np.int64], log_probability: Tensor, charset: Charset
+) -> list[Prediction]:
+    """Build the rows of `predictions.csv`.
+
+    Args:
+        files: Names of N images.
+        label: Shape (N,).
+        log_probability: Shape (N, C).
+        charset: The C classes.
+    """
     probability, predicted = log_probability.exp().max(dim=1)
-    read = zip(rows, predicted.tolist(), probability.tolist(), strict=True)
-    for row, guess, share in read:
-        yield characters.files[row], names[characters.label[row]], names[guess], share
+    names = charset.names
+    return [
+        (file, names[own], names[guess], share)
+        for file, own, guess, share in zip(
+            files, label.tolist(), predicted.tolist(), probability.tolist(), strict=True
+        )
+    ]
 
 
 def summary(metrics: dict[str, Any], folder: Path) -> str:
-    """The run in two lines for the terminal."""
-    more = {"acc_nocase": "case folded", "top3": "top 3"}
+    """Summarize a run in two lines for the terminal."""
+    more = {"acc_nocase": "case-insensitive", "top3": "top 3"}
     listed = "".join(
         f", {words} {metrics[f'test/{name}']:.4f}"
         for name, words in more.items()
         if f"test/{name}" in metrics
     )
+    accuracy = "not tested"
+    if "test/acc" in metrics:
+        accuracy = f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_images']} images"
+    partial = " (partial)" if metrics["partial"] else ""
     return (
-        f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_pictures']} pictures{listed}; "
+        f"{accuracy}{listed}{partial}; "
         f"fitted in {metrics['fit_seconds']:.1f} s\n{printable(str(folder))}"
     )
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, None for an installed wheel.
+    """Return the commit of the checkout that this package runs from, None for a wheel.
 
     `-dirty` is appended where tracked files differ from it.
     """

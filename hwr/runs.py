@@ -1,11 +1,13 @@
-"""hwr-runs: one table over run folders, a row for every model and setting, with intervals."""
+"""hwr-runs: one table over run folders, a row for each model and setting, with intervals."""
 
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hwr import comparison, intervals
 from hwr import folders as run_folders
 from hwr.comparison import setting
 from hwr.errors import RunError, UserError, printable
-from hwr.folders import Found
+from hwr.folders import RunRecord
 from hwr.rendering import Row, plot, render
 
 MEANS = (
@@ -26,14 +28,15 @@ MEANS = (
     "train/acc",
 )
 NEEDED = {"model", "data", "split", "test/acc", "config", "fit_seconds", "parameters"}
-NEEDED |= {"train_pictures", "test_pictures"}
+NEEDED |= {"train_images", "test_images"}
 LISTED = 20
-NAMES = {"model": "model.name", "data": "data.name", "split": "split.name"}
-FEWER_IS_BETTER = {"loss", "fit_seconds", "parameters", "acc_sd", "failed", "unfinished"}
+GROUPS = ("model", "data", "split")  # each has a column of its own
+FEWER_IS_BETTER = {"loss", "fit_seconds", "parameters", "acc_sd"}
+FEWER_IS_BETTER |= {"partial", "failed", "unfinished"}
 
 
 def main() -> None:
-    """The command hwr-runs."""
+    """Run the command hwr-runs."""
     parser = argparse.ArgumentParser(prog="hwr-runs", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     kind = parser.add_mutually_exclusive_group()
@@ -47,7 +50,7 @@ def main() -> None:
         help="only runs with this setting, such as model=cnn or trainer.max_epochs=30; repeatable",
     )
     parser.add_argument("--sort", default="acc", metavar="COLUMN", help="a column of --csv")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw means and intervals")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot means and intervals")
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -60,18 +63,19 @@ def main() -> None:
     except UserError as error:
         print(printable(f"hwr-runs: {error}"), file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"hwr-runs: the output can't be written: {error.strerror}", file=sys.stderr)
-        os._exit(2)  # at the usual exit Python would try to write it once more
+        # At the exit Python writes once more what is left in the buffer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # a reader such as `head` may have enough
+            print(f"hwr-runs: the output can't be written: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
 
 
 def _answer(arguments: argparse.Namespace) -> str:
     runs = select(read_runs(arguments.folders), arguments.filter)
     if arguments.compare:
         sides = [select(runs, text.split(",")) for text in arguments.compare]
-        finished = [[run for run in side if run.metrics is not None] for side in sides]
+        finished = [[run for run in side if run.state == "finished"] for side in sides]
         result = comparison.compare(*finished)
         if arguments.kind == "json":
             return json.dumps(result, indent=2) + "\n"
@@ -83,11 +87,11 @@ def _answer(arguments: argparse.Namespace) -> str:
         except OSError as error:
             raise RunError(f"{error.strerror}: {arguments.plot}") from error
     text = render(rows, arguments.kind)
-    return text if arguments.kind else text + _lost(runs)
+    return text if arguments.kind else text + _others(runs)
 
 
-def read_runs(folders: Iterable[Path]) -> list[Found]:
-    """All runs below the folders, each once, the failed and unfinished ones included.
+def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
+    """Read all runs below the folders, each once, the failed and unfinished ones included.
 
     A damaged run is named on stderr and left out.
 
@@ -95,38 +99,39 @@ def read_runs(folders: Iterable[Path]) -> list[Found]:
         RunError: A folder is missing, or there is no run.
     """
     folders, runs = list(folders), []
-    for folder in run_folders.find(folders):
+    for folder in run_folders.collect(folders):
         try:
             run = run_folders.read(folder)
-            if run and run.metrics is not None:
-                _check(run.metrics)
+            if run is None or "split" not in run.config:  # an evaluation
+                continue
+            if run.state == "finished":
+                _check(run.metrics or {})
         except (OSError, ValueError) as error:
             print(printable(f"hwr-runs: left out {folder}: {error}"), file=sys.stderr)
             continue
-        if run and "split" in run.config:
-            runs.append(run)
+        runs.append(run)
     if not runs:
         raise RunError(f"no run below {', '.join(map(str, folders))}")
     return runs
 
 
 def _check(metrics: Mapping[str, Any]) -> None:
-    """Raise ValueError where figures are missing, or none."""
+    """Raise ValueError where metrics are missing, or no finite numbers."""
     if missing := NEEDED - metrics.keys():
         raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     for name in (*MEANS, "test/acc", "val/acc", "fit_seconds", "parameters"):
         value = metrics.get(name)
-        number = isinstance(value, int | float) and abs(value) < 2**63  # NaN isn't, nor Infinity
-        if not (number or (value is None and name != "test/acc")):
-            raise ValueError(f"its {name} is no number")
-    for name in ("train_pictures", "test_pictures"):
+        finite = isinstance(value, int | float) and abs(value) < 2**63  # NaN isn't, nor Infinity
+        if not (finite or (value is None and name != "test/acc")):
+            raise ValueError(f"its {name} is not a finite number")
+    for name in ("train_images", "test_images"):
         value = metrics[name]
         if not (isinstance(value, int) and 0 < value < 2**63):
-            raise ValueError(f"its {name} is no number of pictures")
+            raise ValueError(f"its {name} is not a number of images")
 
 
-def select(runs: Sequence[Found], conditions: Sequence[str]) -> list[Found]:
-    """The runs whose settings are as the conditions `KEY=VALUE` say.
+def select(runs: Sequence[RunRecord], conditions: Sequence[str]) -> list[RunRecord]:
+    """Keep the runs that meet all conditions `KEY=VALUE`.
 
     Raises:
         RunError: A condition has no such form, no run has the setting, or none is left.
@@ -143,17 +148,30 @@ def select(runs: Sequence[Found], conditions: Sequence[str]) -> list[Found]:
     return list(runs)
 
 
-def _value(run: Found, key: str) -> str | None:
-    if key in NAMES:
+def _value(run: RunRecord, key: str) -> str | None:
+    if key in GROUPS:
         return _name(run, key)
+    if isinstance(node := run.config.get(key), dict):  # optimizer=adamw
+        return _node_name(node)
     return next((str(value) for name, value in run_folders.flat(run.config) if name == key), None)
 
 
-def _name(run: Found, key: str) -> str:
-    """Of its model, data or split; a forest's settings name no model."""
-    if run.metrics is not None:
-        return str(run.metrics[key])
-    return str(run.config.get(key, {}).get("name", "forest" if key == "model" else "-"))
+def _name(run: RunRecord, group: str) -> str:
+    """Name the model, data or split of a run."""
+    if run.metrics is not None and group in run.metrics:
+        return str(run.metrics[group])
+    if group == "model" and group not in run.config:  # a forest's settings name no model
+        return "forest"
+    return _node_name(run.config.get(group, {}))
+
+
+def _node_name(node: dict[str, Any]) -> str:
+    """Return the `name` of a node, or its class's as the groups in conf/ spell it."""
+    if "name" in node:
+        return str(node["name"])
+    kind = str(node.get("_target_", "-")).rpartition(".")[2].lower()
+    kind = re.sub("(?<=.)(dataset|split|datamodule)$", "", kind)
+    return "lockbox" if kind == "heldoutwriters" else kind
 
 
 def _alike(value: str | None, wanted: str) -> bool:
@@ -163,68 +181,68 @@ def _alike(value: str | None, wanted: str) -> bool:
         return False
 
 
-def table(runs: Sequence[Found], sort: str = "acc") -> list[Row]:
-    """A row for every model and setting, best mean accuracy first, or sorted by another column.
+def table(runs: Sequence[RunRecord], sort: str = "acc") -> list[Row]:
+    """Make a row for each model and setting, best mean accuracy first, or sorted by a column.
 
     Raises:
         RunError: There is no such column.
     """
-    groups: dict[tuple[tuple[str, str], ...], list[Found]] = {}
+    groups: dict[tuple[Any, ...], list[RunRecord]] = {}
     for run in runs:
-        groups.setdefault((("", _name(run, "model")), *sorted(setting(run).items())), []).append(
-            run
-        )
-    models: dict[str, list[dict[str, str]]] = {}
-    for key, members in groups.items():
-        models.setdefault(_name(members[0], "model"), []).append(dict(key[1:]))
-    varied = {model: _varied(settings) for model, settings in models.items()}
-    rows = [_row(members, varied[_name(members[0], "model")]) for members in groups.values()]
+        key = (_name(run, "model"), *sorted(setting(run).items()))
+        groups.setdefault(key, []).append(run)
+    models: dict[str, list[RunRecord]] = {}
+    for (model, *_), members in groups.items():
+        models.setdefault(model, []).append(members[0])
+    varied = {model: _varied(members) for model, members in models.items()}
+    rows = [_row(members, varied[model]) for (model, *_), members in groups.items()]
     _mark_best(rows)
     if sort not in rows[0]:
         raise RunError(f"no column {sort}; there are {', '.join(rows[0])}")
-    known = [row for row in rows if row[sort] is not None]
-    downwards = not isinstance(known[0][sort], str) if known else False
-    known.sort(key=lambda row: row[sort], reverse=downwards and sort not in FEWER_IS_BETTER)
-    return [*known, *(row for row in rows if row[sort] is None)]
+    sortable = [row for row in rows if row[sort] is not None]
+    descending = bool(sortable) and not isinstance(sortable[0][sort], str)
+    sortable.sort(key=lambda row: row[sort], reverse=descending and sort not in FEWER_IS_BETTER)
+    return [*sortable, *(row for row in rows if row[sort] is None)]
 
 
-def _varied(settings: Sequence[dict[str, str]]) -> list[str]:
-    """Keys in which the settings of a model differ, those with columns of their own aside.
+def _varied(runs: Sequence[RunRecord]) -> list[str]:
+    """Choose the keys that tell the settings of one model apart, as few as a group needs.
 
-    What follows from the name of its group, as all of augment follows from hand, is left out.
+    All of `augment` may follow from one of its values; that of a column, such as the name of the
+    split, need not be repeated.
     """
-    values: dict[str, set[str]] = {}
-    for one in settings:
-        for key, value in one.items():
-            values.setdefault(key, set()).add(value)
-    varied = [key for key, found in values.items() if len(found) > 1]
-    told = {"data.name", "split.name"}
-    for name in [key for key in varied if key.endswith(".name")]:
-        group = [key for key in varied if key.startswith(name.removesuffix("name"))]
-        kinds = {tuple(one.get(key) for key in group) for one in settings if name in one}
-        if len(kinds) == len(values[name]):
-            told.update(set(group) - {name})
-    return [key for key in varied if key not in told]
+    settings = [setting(run) for run in runs]
+    by_group: dict[str, list[str]] = {}
+    for key in {key: None for one in settings for key in one}:
+        by_group.setdefault(key.partition(".")[0], []).append(key)
+    chosen: list[str] = []
+    for group, keys in by_group.items():
+        parts = [(_name(run, group),) if group in GROUPS else () for run in runs]
+        for key in sorted(keys, key=lambda key: not key.endswith(("._target_", ".name"))):
+            finer = [(*part, one.get(key)) for part, one in zip(parts, settings, strict=True)]
+            if len(set(finer)) > len(set(parts)):
+                parts = finer
+                chosen.append(key)
+    return chosen
 
 
-def _row(runs: list[Found], varied: Sequence[str]) -> Row:
-    known, done = setting(runs[0]), [run for run in runs if run.metrics is not None]
-    accuracy = intervals.figures(done, "test/acc")
+def _row(runs: list[RunRecord], varied: Sequence[str]) -> Row:
+    values, done = setting(runs[0]), [run for run in runs if run.state == "finished"]
+    accuracy = intervals.values(done, "test/acc")
     mean = statistics.fmean(accuracy) if accuracy else None
     half = one_more = None
     if len(accuracy) > 1:
         half, one_more = intervals.half_widths(accuracy, intervals.shared(done))
     return {
         "model": _name(runs[0], "model"),
-        "setting": " ".join(
-            f"{key.removesuffix('.name')}={_short(known[key])}" for key in varied if key in known
-        )
-        or "-",
+        "setting": " ".join(_label(key, values[key]) for key in varied if key in values) or "-",
         "data": _name(runs[0], "data"),
         "split": _name(runs[0], "split"),
         "runs": len(done),
-        "failed": sum(run.state == "failed" for run in runs),
-        "unfinished": sum(run.state == "unfinished" for run in runs),
+        **{
+            state: sum(run.state == state for run in runs)
+            for state in ("partial", "failed", "unfinished")
+        },
         "acc": mean,
         "acc_sd": statistics.stdev(accuracy) if len(accuracy) > 1 else None,
         **_ends("acc", mean, half),
@@ -237,12 +255,13 @@ def _row(runs: list[Found], varied: Sequence[str]) -> Row:
     }
 
 
-def _short(value: str) -> str:
-    """A drawn number to four figures."""
-    try:
-        return value if len(value) < 8 else f"{float(value):.4g}"
-    except ValueError:
-        return value
+def _label(key: str, value: str) -> str:
+    """Shorten a setting: `optimizer=AdamW` for its class, long numbers to four digits."""
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={value.rpartition('.')[2]}"
+    with suppress(ValueError):
+        value = value if len(value) < 8 else f"{float(value):.4g}"
+    return f"{key.removesuffix('.name')}={value}"
 
 
 def _ends(name: str, mean: float | None, half: float | None) -> dict[str, float | None]:
@@ -251,19 +270,19 @@ def _ends(name: str, mean: float | None, half: float | None) -> dict[str, float 
     return {f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 
-def _tested(runs: Sequence[Found]) -> bool:
-    """Whether any of them validated on its test pictures: by that nothing is chosen."""
+def _tested(runs: Sequence[RunRecord]) -> bool:
+    """Tell whether any run was validated on its test images: nothing is chosen by that."""
     return any(run.config["split"].get("val_is_test") for run in runs)
 
 
-def _mean(runs: Sequence[Found], name: str) -> float | None:
-    """None where a run lacks the figure: some mean nothing with some classes."""
-    found: list[Any] = intervals.figures(runs, name)
-    return statistics.fmean(found) if found else None
+def _mean(runs: Sequence[RunRecord], name: str) -> float | None:
+    """Average a metric; None where a run lacks it, as some do with some classes."""
+    values = intervals.values(runs, name)
+    return statistics.fmean(values) if values else None
 
 
 def _mark_best(rows: Sequence[Row]) -> None:
-    """Mark the best by validation of all that share data and split, never by test."""
+    """Mark the best by validation among those that share data and split, never by test."""
     for where in {(row["data"], row["split"]) for row in rows}:
         rivals = [row for row in rows if (row["data"], row["split"]) == where]
         rivals = [row for row in rivals if row["val_acc"] is not None]
@@ -271,12 +290,12 @@ def _mark_best(rows: Sequence[Row]) -> None:
             max(rivals, key=lambda row: row["val_acc"])["best"] = True
 
 
-def _lost(runs: Sequence[Found]) -> str:
-    """The runs that failed, and why, and those that did not finish."""
+def _others(runs: Sequence[RunRecord]) -> str:
+    """List the runs that are in no mean: partial, failed (and why), or unfinished."""
     lines = [
         f"{run.state}: {run.path}{f': {run.error}' if run.error else ''}"
         for run in runs
-        if run.metrics is None
+        if run.state != "finished"
     ]
     more = [f"... and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
     return "".join(f"{printable(line)}\n" for line in ["", *lines[:LISTED], *more] if lines)

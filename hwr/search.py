@@ -1,21 +1,20 @@
-"""A search with Optuna: what it may go by, its ends, and how a stopped one goes on."""
+"""Searches with Optuna: check their direction and the ends of their ranges, and resume them."""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from hwr import folders
-from hwr.config import composed, plain
+from hwr.config import composed, monitor_mode, plain
 from hwr.errors import ConfigError, RunError
 from hwr.files import whole
 
 
-def corners(name: str, overrides: Sequence[Override], settings: list[str]) -> Iterator[DictConfig]:
-    """The settings at the lower and at the upper end of everything that is varied."""
+def corners(name: str, overrides: Sequence[Override], pinned: list[str]) -> Iterator[DictConfig]:
+    """Compose the settings at the lower and at the upper end of everything that is varied."""
     space: dict[str, list[str]] = {}
     for override in overrides:
         key, value = override.get_key_element(), override.value()
@@ -26,50 +25,52 @@ def corners(name: str, overrides: Sequence[Override], settings: list[str]) -> It
         else:
             space[key] = [override.input_line or ""]
     for end in (0, -1):
-        yield composed([*(values[end] for values in space.values()), *settings], name, True)
+        yield composed([*pinned, *(values[end] for values in space.values())], name, True)
 
 
-def check(config: Any, sweeper: DictConfig) -> None:
-    """Refuse a search that goes by nothing, or the wrong way.
+def check(settings: DictConfig, sweeper: DictConfig) -> None:
+    """Reject a search that optimizes nothing, or in the wrong direction.
 
     Raises:
-        ConfigError: There is no objective, or it has another direction.
+        ConfigError: There is no metric to optimize, or it has another direction.
     """
-    objective, direction = getattr(config, "objective", None), str(sweeper.direction)
-    if objective is None:
-        raise ConfigError("a search needs a validation figure to go by: objective=val/acc")
-    wanted = "minimize" if objective == "val/loss" else "maximize"
+    metric, direction = settings.get("optimized_metric"), str(sweeper.direction)
+    if metric is None:
+        raise ConfigError("a search needs a validation metric: optimized_metric=val/acc")
+    wanted = f"{monitor_mode(metric)}imize"
     if wanted != direction.rpartition(".")[2]:
         raise ConfigError(
-            f"objective={objective} goes with hydra.sweeper.direction={wanted}, not {direction}"
+            f"optimized_metric={metric} goes with hydra.sweeper.direction={wanted}, not {direction}"
         )
 
 
-def claim(folder: Path, config: Any, overrides: Sequence[Override]) -> None:
-    """Write what a search is about into its folder, or compare it with what stands there.
+def claim(folder: Path, settings: DictConfig, overrides: Sequence[Override]) -> None:
+    """Write what a search varies into its folder, or compare it with what is written there.
 
     Raises:
         RunError: The folder holds another search.
     """
     space = {one.get_key_element(): one.input_line for one in overrides if one.is_sweep_override()}
-    search, file = {"space": space, "config": plain(config)}, folder / "search.json"
+    search, file = {"space": space, "config": plain(settings)}, folder / "search.json"
     if not file.is_file():
-        with whole(file) as beside:
-            beside.write_text(json.dumps(search, indent=2) + "\n", encoding="utf-8")
-    elif differs := folders.difference(json.loads(file.read_text(encoding="utf-8")), search):
+        with whole(file) as temporary:
+            temporary.write_text(json.dumps(search, indent=2) + "\n", encoding="utf-8")
+        return
+    there = json.loads(file.read_text(encoding="utf-8"))
+    differs = folders.difference({"space": there["space"]}, {"space": space})
+    if differs := differs or folders.difference(there["config"], search["config"]):
         raise RunError(f"{folder} holds a search with {differs}; choose another hydra.sweep.dir")
 
 
-def remaining(
-    folder: Path, sweeper: DictConfig, settings: list[str]
-) -> tuple[list[Path], list[str]]:
-    """The run folders of the trials that are still to come, and the settings that say so.
+def remaining(folder: Path, hydra: DictConfig) -> list[Path]:
+    """Fit a search's settings to the trials that are still to come, and return their run folders.
 
-    Optuna's sweeper would begin to count anew, in the folders of the trials that are done.
+    Optuna's sweeper would count from 0 again, in the folders of the trials that are done.
 
     Raises:
         ConfigError: All trials are done.
     """
+    sweeper = hydra.sweeper
     begun, done = _trials(sweeper)
     left = sweeper.n_trials - done
     if left < 1:
@@ -79,18 +80,15 @@ def remaining(
         )
     if begun:
         folder = folder / f"after_{begun}"
-        settings = [
-            *settings,
-            f"hydra.sweeper.n_trials={left}",
-            f"hydra.sweep.subdir=after_{begun}/${{hydra.job.num}}",
-        ]
-        if (seed := sweeper.sampler.get("seed")) is not None:  # else it draws the same ones again
-            settings.append(f"hydra.sweeper.sampler.seed={seed + begun}")
-    return [folder / str(number) for number in range(left)], settings
+        sweeper.n_trials = left
+        hydra.overrides.hydra.append(f"hydra.sweep.subdir=after_{begun}/${{hydra.job.num}}")
+        if sweeper.sampler.get("seed") is not None:  # or it draws the same ones again
+            sweeper.sampler.seed += begun
+    return [folder / str(number) for number in range(left)]
 
 
 def _trials(sweeper: DictConfig) -> tuple[int, int]:
-    """How many trials the storage has, and how many of them came to an end."""
+    """Count the trials in the storage, and those of them that came to an end."""
     if sweeper.storage is None:
         return 0, 0
     import optuna

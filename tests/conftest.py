@@ -1,10 +1,15 @@
-"""Fixtures: a cache of the tests' own, a small data set on disk, the real one where it is found."""
+"""Fixtures: a cache of the tests' own, a small dataset on disk, the real one where it is found."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from english import draw
+
+# A shell starts what runs in the background without Ctrl-C, which the commands' tests send.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,7 +19,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def english(tmp_path: Path) -> Path:
-    """A data set on disk that the test may break."""
+    """A dataset on disk that the test may break."""
     return draw(tmp_path / "english")
 
 
@@ -26,8 +31,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """The real data set."""
+    """The real dataset."""
     root = Path(os.environ.get("HWR_DATA", "data/english"))
     if not (root / "english.csv").is_file():
-        pytest.skip(f"the real data set is not in {root} (HWR_DATA, else data/english)")
+        pytest.skip(f"the real dataset is not in {root} (HWR_DATA, else data/english)")
     return root

@@ -1,4 +1,4 @@
-"""Augmentation and the batches that it works on."""
+"""Augmentation of training batches."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,146 +7,122 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import data
-from hwr.augment import KINDS, augment
-from hwr.batches import LARGEST, Batches, in_groups
 from hwr.config import compose
-from hwr.datamodule import CharacterData
+from hwr.data import Augment, CharacterDataModule, StratifiedSplit, SyntheticDataset
+from hwr.data.augment import CHANGES
 from hwr.errors import ConfigError
-from hwr.schema import AugmentConfig
-
-
-def config(**far: float) -> AugmentConfig:
-    settings = ["augment=none", *(f"augment.{name}={value}" for name, value in far.items())]
-    augmenting: AugmentConfig = compose(settings).augment
-    return augmenting
 
 
 @pytest.fixture(scope="module")
 def letters() -> torch.Tensor:
     """An I and an A of one writer, (2, 1, 60, 80)."""
-    settings = ["data=synthetic", "data.writers=1", "data.height=60", "data.width=80"]
-    image = data.load(compose(settings).data).image[[18, 10]]
-    return torch.from_numpy(image)[:, None] / 255
+    return SyntheticDataset(writers=1, height=60, width=80).__getitems__([18, 10])[0]
 
 
 def area(image: torch.Tensor) -> torch.Tensor:
     return (1 - image).sum((1, 2, 3))
 
 
-def test_nothing_asked_nothing_changed(letters: torch.Tensor) -> None:
-    torch.testing.assert_close(augment(letters, config()), letters, atol=1e-4, rtol=0)
+def test_inactive_without_settings(letters: torch.Tensor) -> None:
+    torch.testing.assert_close(Augment()(letters), letters, atol=1e-4, rtol=0)
+    assert not Augment(synthetic_writers=3).is_active
+    assert Augment(shear=0.1).is_active
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_change_changes_and_keeps_the_range(letters: torch.Tensor, kind: str) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_keeps_the_range(letters: torch.Tensor, change: str, channels: int) -> None:
     torch.manual_seed(0)
-    many, far = letters.repeat(8, 1, 1, 1), {"rotate": 10, "bend": 0.04, "pen": 0.7}
-    changed = augment(many, config(**{kind: far.get(kind, 0.2)}))
+    many = letters.repeat(8, channels, 1, 1)
+    most = {"rotate": 10, "elastic": 0.04, "stroke_width": 0.7}
+    changed = Augment(**{change: most.get(change, 0.2)})(many)
     assert changed.shape == many.shape
     assert changed.min() >= -1e-5
     assert changed.max() <= 1 + 1e-5
     assert (changed - many).abs().amax((1, 2, 3)).median() > 0.05
-    torch.testing.assert_close(changed[:, 0, 0, 0], torch.ones(16))  # paper comes in from outside
+    torch.testing.assert_close(changed[:, 0, 0, 0], torch.ones(16))  # white from outside
+    torch.testing.assert_close(changed[:, :1], changed[:, -1:])
 
 
-def test_forms_keep_their_shape_in_frames_that_are_no_square(letters: torch.Tensor) -> None:
-    """A turn by 90 degrees gives the ink's height for its width."""
+def test_ink_keeps_its_shape_in_images_that_are_not_square(letters: torch.Tensor) -> None:
+    """A rotation by 90 degrees gives the ink's height for its width."""
     torch.manual_seed(0)
     letter = letters[:1].repeat(64, 1, 1, 1)
-    turned = augment(letter, config(rotate=180))
+    rotated = Augment(rotate=180)(letter)
     ink = np.argwhere(letter[0, 0].numpy() < 0.5)
     diagonal = np.hypot(*np.ptp(ink, axis=0))
-    for one in turned[:, 0].numpy():
+    for one in rotated[:, 0].numpy():
         spread = np.hypot(*np.ptp(np.argwhere(one < 0.5), axis=0))
         assert 0.7 * diagonal < spread < 1.25 * diagonal
 
 
-def test_a_hand_shares_its_size(letters: torch.Tensor) -> None:
+def test_images_of_a_writer_share_their_size(letters: torch.Tensor) -> None:
     torch.manual_seed(0)
+    augment = Augment(scale=0.3)
     image, group = letters[:1].repeat(200, 1, 1, 1), torch.arange(100).repeat_interleave(2)
-    sizes = area(augment(image, config(scale=0.3), group)).view(100, 2).log()
-    alike = np.corrcoef(sizes.T.numpy())[0, 1]
-    assert 0.65 < alike < 0.95  # four fifths of the variance
-    apart = area(augment(image, config(scale=0.3))).view(100, 2).log()
+    sizes = area(augment(image, group)).view(100, 2).log()
+    shared = np.corrcoef(sizes.T.numpy())[0, 1]
+    assert 0.65 < shared < 0.95  # four fifths of the variance
+    apart = area(augment(image)).view(100, 2).log()
     assert abs(np.corrcoef(apart.T.numpy())[0, 1]) < 0.25
 
 
-def test_the_generator_repeats_it(letters: torch.Tensor) -> None:
-    settings = compose(["augment=hand"]).augment
+def test_repeatable_by_the_generator(letters: torch.Tensor) -> None:
+    augment = Augment(rotate=12, scale=0.18, elastic=0.03, stroke_width=0.7)
     torch.manual_seed(3)
-    one = augment(letters, settings)
+    one = augment(letters)
     torch.manual_seed(3)
-    assert torch.equal(one, augment(letters, settings))
+    assert torch.equal(one, augment(letters))
 
 
-def test_groups_are_of_one_hand_and_every_picture_comes_once() -> None:
-    writer = np.repeat([3, 5, 9], [62, 62, 20])
-    order, group = in_groups(writer, np.random.default_rng(0))
-    assert sorted(order) == list(range(len(writer)))
-    for number in np.unique(group):
-        assert len(set(writer[order[group == number]])) == 1
-    sizes = np.bincount(group)
-    assert sizes.min() >= 1
-    assert sizes.max() <= LARGEST
-    assert len(set(sizes)) > 3
-    many = [np.bincount(in_groups(writer, np.random.default_rng(k))[1]) for k in range(50)]
-    assert max(map(max, many)) > 40
-
-
-def test_without_augmentation_no_number_is_drawn_and_no_picture_touched() -> None:
-    """The figures of the notebook's models must not depend on there being one."""
-    composed = compose(["data=synthetic", "data.writers=4", "split.val_size=0"])
-    module = CharacterData(composed.data, composed.split, 0, composed.augment)
-    module.trainer = SimpleNamespace(training=True, global_rank=0, world_size=1)  # type: ignore[assignment]
-    batch = next(iter(module.train_dataloader()))
+def test_only_training_batches_are_augmented() -> None:
+    """Runs of the notebook's models must not depend on there being an augmentation."""
+    dataset = SyntheticDataset(writers=4)
+    module = CharacterDataModule(dataset, StratifiedSplit(val_size=0), augment=Augment())
+    module.setup()
+    module.trainer = SimpleNamespace(training=True)  # type: ignore[assignment]
+    batch = next(iter(module.val_dataloader() or module.test_dataloader()))
     before = torch.get_rng_state()
     assert module.on_after_batch_transfer(batch, 0) is batch
     assert torch.equal(torch.get_rng_state(), before)
-    module.augment = config(pen=0.5)
+    module.augment = Augment(stroke_width=0.5)
     changed = module.on_after_batch_transfer(batch, 0)
     assert not torch.equal(changed[0], batch[0])
+    assert changed[1] is batch[1]
     module.trainer.training = False
     assert module.on_after_batch_transfer(batch, 0) is batch
+    module.trainer.training = True
+    module.augment = lambda images: 1 - images  # any callable on a batch
+    assert torch.equal(module.on_after_batch_transfer(batch, 0)[0], 1 - batch[0])
 
 
-def test_drawn_pictures_are_mixed_in_anew_each_epoch() -> None:
-    image, label = torch.arange(130, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(130)
-    writer = np.repeat(np.arange(13), 10)
-    batches = Batches(image, label, 16, 0, writer=writer, drawn=100, drawn_share=1.0)
-    seen = []
-    for epoch in range(2):
-        batches.set_epoch(epoch)
-        parts = list(batches)
-        assert len(parts) == len(batches) == 4
-        rows = torch.cat([part[1] for part in parts]).tolist()
-        assert set(range(30)) < set(rows)
-        assert len(set(rows)) == len(rows) == 60
-        assert len({row // 10 for row in rows if row >= 30}) == 3  # whole writers
-        seen.append(rows)
-    assert set(seen[0]) != set(seen[1])
+def test_settings() -> None:
+    module = CharacterDataModule(
+        compose(["data=synthetic"]).data, augment=compose(["augment=handwriting"]).augment
+    )
+    assert isinstance(module.augment, Augment)
+    assert module.augment.is_active
+    assert module.augment.synthetic_writers == 400
+    with pytest.raises(ConfigError, match=r"augment\.rotate=200.0 must lie between 0 and 180"):
+        compose(["augment.rotate=200"])
+    with pytest.raises(ConfigError, match=r"augment\.synthetic_share=0.0 must "):
+        compose(["augment.synthetic_share=0"])
 
 
-def test_the_pen_adds_classes_that_the_set_has(english: Path) -> None:
-    composed = compose(
+def test_synthetic_images_of_classes_that_the_dataset_has(english: Path) -> None:
+    config = compose(
         [
-            "data=folder",
-            f"data.root={english}",
-            "augment.drawn=2",
-            "split.test_size=0.5",
-            "split.val_size=0",
+            *("data=folder", f"data.root={english}", "augment.synthetic_writers=2"),
+            *("split.test_size=0.5", "split.val_size=0"),
         ]
     )
-    module = CharacterData(composed.data, composed.split, 0, composed.augment, grouped=True)
-    batches = module.train_dataloader()
-    assert batches.own == 10
-    assert len(batches.label) == 10 + 2 * 5
-    assert set(batches.label.tolist()) == set(range(5))
-    assert len(next(iter(batches))) == 3
-
-
-def test_what_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"augment\.rotate=200\.0 must lie between 0 and 180"):
-        config(rotate=200)
-    with pytest.raises(ConfigError, match=r"augment\.drawn_share=0 must be above 0"):
-        config(drawn_share=0)
+    module = CharacterDataModule(
+        config.data, config.split, augment=config.augment, writer_batches=True
+    )
+    module.setup()
+    loader = module.train_dataloader()
+    assert len(loader.dataset) == 10 + 2 * 5  # type: ignore[arg-type]
+    images, labels, writers = next(iter(loader))
+    assert images.shape == (20, 1, 30, 40)
+    assert set(labels.tolist()) == set(range(5))
+    assert writers.shape == (20,)

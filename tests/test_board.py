@@ -1,4 +1,4 @@
-"""hwr-board as a person sees it: TensorBoard in a real browser, on fresh runs of every model."""
+"""hwr-board: TensorBoard in a real browser, on new runs of three models."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from hwr.board import runs
+from hwr.board import count_runs
 from hwr.config import compose
 from hwr.errors import RunError
 from hwr.forest import forest
-from hwr.train import train
+from hwr.training.train import train
 
 BOARD = Path(sys.executable).with_name("hwr-board")
 SMALL = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
@@ -124,7 +124,7 @@ def test_scalars(show: Callable[[str], Any]) -> None:
 
 def test_custom_scalars(show: Callable[[str], Any]) -> None:
     page = show("custom_scalars")
-    sees(page, "training against validation", "accuracy, case folded", "accuracy of digits")
+    sees(page, "training and validation", "acc_nocase", "acc_digits")
 
 
 def test_images(show: Callable[[str], Any]) -> None:
@@ -137,11 +137,13 @@ def test_images(show: Callable[[str], Any]) -> None:
 
 def test_text(show: Callable[[str], Any]) -> None:
     page = show("text")
-    sees(page, "tag: run/command", "fingerprint", "scikit-learn", "62")
+    sees(
+        page, "tag: run/settings/text_summary", "tag: run/environment/text_summary", "scikit-learn"
+    )
 
 
 def test_pr_curves(show: Callable[[str], Any]) -> None:
-    sees(show("pr_curves"), "tag: pr_all/macro", "tag: pr_all/micro", "tag: pr_lookalike/0")
+    sees(show("pr_curves"), "tag: pr/all", "tag: pr_confusable/0")
 
 
 def test_hparams(show: Callable[[str], Any]) -> None:
@@ -162,9 +164,9 @@ def test_projector(show: Callable[[str], Any], board: str) -> None:
     points = inner.locator(".numDataPoints").filter(has_text="62")
     points.wait_for()
     inner.locator("canvas").first.wait_for()
-    asked = {"run": "mlp", "name": "test pictures"}
+    asked = {"run": "forest", "name": "test_images:00001"}
     labels = page.request.get(f"{board}data/plugin/projector/metadata", params=asked).text()
-    assert labels.startswith("picture\ttrue\tpredicted\toutcome\n")
+    assert labels.startswith("true\tpredicted\toutcome\n")
 
 
 def test_graphs(show: Callable[[str], Any]) -> None:
@@ -175,7 +177,7 @@ def test_graphs(show: Callable[[str], Any]) -> None:
 def test_mistakes(tmp_path: Path) -> None:
     for arguments, words in (
         ([tmp_path / "absent"], "no folder"),
-        ([tmp_path], "no run in"),
+        ([tmp_path], "no run with TensorBoard events"),
         ([tmp_path, "--port", "x"], "--port"),
     ):
         done = subprocess.run(
@@ -188,11 +190,11 @@ def test_mistakes(tmp_path: Path) -> None:
 
 def test_runs_are_counted_while_they_train(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run"):
-        runs(tmp_path)
+        count_runs(tmp_path)
     for name in ("a", "b/c"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "events.out.tfevents.1.x").touch()
-    assert runs(tmp_path) == 2
+    assert count_runs(tmp_path) == 2
 
 
 def test_stopped_at_once(sweep: Path) -> None:

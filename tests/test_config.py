@@ -3,10 +3,10 @@
 from itertools import product
 
 import pytest
+from omegaconf import OmegaConf
 
-from hwr.config import compose
+from hwr.config import compose, plain
 from hwr.errors import ConfigError
-from hwr.schema import CNNConfig, MLPConfig, StratifiedConfig
 
 
 @pytest.mark.parametrize(
@@ -21,25 +21,72 @@ from hwr.schema import CNNConfig, MLPConfig, StratifiedConfig
 )
 def test_every_combination_composes(choice: tuple[str, str, str]) -> None:
     data, split, model = choice
-    config = compose([f"data={data}", f"split={split}", f"model={model}"])
-    assert (config.data.name, config.split.name, config.model.name) == choice
-    config = compose([f"data={data}", f"split={split}"], "forest")
-    assert (config.data.name, config.split.name, config.n_estimators) == (data, split, 200)
+    config = compose([f"data={data}", f"split={split}", f"model={model}", "output_dir=run"])
+    assert config.data.name == data
+    assert config.model._target_.lower() == f"hwr.models.{model}"
+    assert plain(config)["split"]["seed"] == 0
+    if model == "mlp":
+        forest = compose([f"data={data}", f"split={split}"], "forest")
+        assert (forest.data.name, forest.n_estimators) == (data, 200)
 
 
 @pytest.mark.parametrize(
-    ("experiment", "kind", "epochs"),
-    [("notebook_mlp", MLPConfig, 200), ("notebook_cnn", CNNConfig, 30)],
+    "choice",
+    [
+        *(f"experiment={name}" for name in ("best", "fast", "pretrained")),
+        *(f"optimizer={name}" for name in ("keras_adam", "keras_rmsprop", "adamw", "sgd")),
+        *(f"scheduler={name}" for name in ("cosine", "none", "one_cycle", "plateau")),
+        *(f"logger={name}" for name in ("csv", "mlflow", "none", "tensorboard", "wandb")),
+        *(f"callbacks={name}" for name in ("default", "early_stopping", "light", "none")),
+        *("trainer=ddp", "augment=handwriting", "data.channels=3", "compile=true"),
+    ],
 )
-def test_experiments_are_the_notebook(experiment: str, kind: type, epochs: int) -> None:
+def test_every_choice_composes(choice: str) -> None:
+    assert plain(compose([choice, "output_dir=run"]))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "model", "optimizer", "epochs"),
+    [("notebook_mlp", "MLP", "KerasAdam", 200), ("notebook_cnn", "CNN", "KerasRMSprop", 30)],
+)
+def test_experiments_are_the_notebook(
+    experiment: str, model: str, optimizer: str, epochs: int
+) -> None:
     config = compose([f"experiment={experiment}", "seed=3"])
-    assert isinstance(config.model, kind)
-    assert isinstance(config.split, StratifiedConfig)
-    assert config.trainer.max_epochs == epochs
-    assert config.data.batch_size == 32
-    assert config.model.lr == 5e-4
+    assert config.model._target_ == f"hwr.models.{model}"
+    assert config.optimizer._target_ == f"hwr.training.optimizers.{optimizer}"
+    assert (config.optimizer.lr, config.scheduler) == (5e-4, {})
+    assert config.split._target_ == "hwr.data.StratifiedSplit"
     assert (config.split.test_size, config.split.val_is_test, config.split.seed) == (0.25, True, 3)
+    assert (config.trainer.max_epochs, config.data.batch_size) == (epochs, 32)
     assert config.monitor is None
+
+
+def test_a_model_brings_its_optimizer_unless_another_is_chosen() -> None:
+    config = compose(["model=glyphnet"])
+    assert config.optimizer._target_ == "torch.optim.AdamW"
+    assert config.scheduler._target_ == "hwr.training.schedulers.one_cycle"
+    config = compose(["model=glyphnet", "optimizer=sgd", "scheduler=cosine", "optimizer.lr=1"])
+    assert (config.optimizer._target_, config.optimizer.lr) == ("torch.optim.SGD", 1)
+    assert config.scheduler.T_max == config.trainer.max_epochs
+
+
+def test_lists_of_callbacks_and_loggers_combine() -> None:
+    config = compose(["callbacks=[default,early_stopping]", "logger=[tensorboard,csv]"])
+    assert {"last", "best", "stop_on_nan", "plots", "early_stopping"} <= config.callbacks.keys()
+    assert config.logger.keys() == {"tensorboard", "csv"}
+    assert config.callbacks.best.monitor is None
+    assert "plots" not in compose(["callbacks=light"]).callbacks
+    assert compose(["monitor=val/loss"]).callbacks.best.mode == "min"
+    assert compose(["callbacks=none", "logger=none"]).callbacks == {}
+
+
+def test_nodes_of_a_users_own_compose() -> None:
+    more = ["+model.depth=3", "model._target_=my_pkg.Net"]
+    with pytest.raises(ConfigError, match=r"no such setting: model\.depth"):  # it is the CNN's node
+        compose(more)
+    config = compose(["+callbacks.mine._target_=my_pkg.Mine", "+callbacks.mine.often=3"])
+    assert OmegaConf.to_container(config.callbacks.mine) == {"_target_": "my_pkg.Mine", "often": 3}
 
 
 @pytest.mark.parametrize(
@@ -49,53 +96,69 @@ def test_experiments_are_the_notebook(experiment: str, kind: type, epochs: int) 
         ("modle=cnn", "no such setting: modle; did you mean model?"),
         ("expriment=notebook_cnn", "did you mean experiment?"),
         ("trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
+        ("model.lr=3", "no such setting: model.lr"),
         ("model=cnnn", "no model=cnnn, there are cnn, glyphnet, mlp; did you mean cnn?"),
         ("experiment=nope", "no experiment=nope, there are best, fast, notebook_cnn, notebook_mlp"),
+        ("callbacks=[default,nope]", "no callbacks=nope, there are default, early_stopping, light"),
+        ("logger=csvv", "did you mean csv?"),
+        ("optimizer=adam", "no optimizer=adam, there are adamw, keras_adam"),
+        ("model=null", "model=null must be one of cnn, glyphnet, mlp"),
+        ("data=1", "data=1 must be one of emnist, english, folder, synthetic"),
         ("trainer.max_epochs=abc", "trainer.max_epochs=abc: Value 'abc'"),
         ("seed=1.5", "seed=1.5: Value '1.5'"),
         ("seed=null", "seed=null: "),
-        ("ckpt=", "ckpt= is empty; it must name a checkpoint, or be left out"),
-        ("data.root=", "data.root= is empty; it must name a folder, or be left out"),
+        ("compile=perhaps", "compile=perhaps: Value 'perhaps'"),
+        ("ckpt_path=", "ckpt_path= is empty; it must name something, or be left out"),
+        ("data.root=", "data.root= is empty; it must name something, or be left out"),
         ("data=folder data.cache=", "data.cache= is empty"),
         ("+unknown=1", "no such setting: unknown"),
         ("+model.x=1", "no such setting: model.x"),
         ("++split.a.b=1", "no such setting: split.a"),
         ("model.hidden=3", "no such setting: model.hidden"),
-        ("~model.lr", "~model.lr: "),
-        ("model.lr=[1", "model.lr=[1: "),
+        ("~model.width_mult", "~model.width_mult: CNNConfig"),
+        ("optimizer.lr=[1", "optimizer.lr=[1: "),
         ("nonsense", "nonsense"),
         ("seed=1,2", "seed=1,2"),
         ("data.root=${nope}", "data.root"),
         ("seed=-1", "seed=-1 must lie between"),
         ("seed=4294967296", "seed=4294967296 must lie between"),
-        ("model.lr=0", "model.lr=0.0 must be above 0"),
-        ("model.lr=nan", "model.lr=nan must be above 0"),
-        ("model.lr=inf", "model.lr=inf must be above 0"),
+        ("optimizer.lr=0", "optimizer.lr=0 must be a number above 0"),
+        ("optimizer.lr=nan", "optimizer.lr=nan must be a number above 0"),
+        ("optimizer.lr=inf", "optimizer.lr=inf must be a number above 0"),
+        ("optimizer.lr=high", "optimizer.lr=high must be a number above 0"),
+        ("label_smoothing=1", "label_smoothing=1.0 must lie"),
         ("model=mlp model.hidden=0", "model.hidden=0 must lie"),
-        ("model.width=0", "model.width=0.0 must lie"),
+        ("model.width_mult=0", "model.width_mult=0.0 must lie"),
+        ("model=glyphnet model.tta=5", "model.tta=5 must lie between 0 and 4"),
+        ("model=glyphnet model.backbone=resnet", "must be one of residual, lcnet"),
         ("trainer.num_nodes=0", "trainer.num_nodes=0 must be"),
-        ("trainer.strategy=fsdp", "trainer.strategy=fsdp must be auto or ddp"),
+        ("trainer.deterministic=maybe", "trainer.deterministic=maybe must be true, false or warn"),
+        ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0 must be above 0"),
         ("model.conv_dropout=1", "model.conv_dropout=1.0 must lie"),
         ("model.dense_dropout=-0.1", "model.dense_dropout=-0.1 must lie"),
+        ("augment.scale=nan", "augment.scale=nan must lie"),
         ("data.batch_size=0", "data.batch_size=0 must be"),
+        ("data.channels=2", "data.channels=2 must be one of 1, 3"),
+        ("data.channels=3 data.preprocessing=ink", "data.channels=3 needs"),
+        ("data.persistent_workers=true", "needs data.num_workers of at least 1"),
         ("data.preprocessing=crop", "data.preprocessing=crop must be one of notebook, ink"),
+        ("data.height=5000 data.width=5000", "is more than the 4,000,000 pixels"),
+        ("data.height=11", "data.height=11 data.width=40 is too small for model=cnn"),
         ("data=synthetic data.writers=0", "data.writers=0 must lie"),
         ("data.label_column=image", "data.image_column=image and data.label_column must be two"),
-        ("data=synthetic data.seed=-1", "data.seed=-1 must be"),
+        ("data=synthetic data.seed=-1", "data.seed=-1 must lie"),
+        ("data=emnist data.variant=letters", "data.variant=letters must be one of byclass"),
         ("split.test_size=1", "split.test_size=1.0 must lie"),
         ("split.val_size=1", "split.val_size=1.0 must lie"),
         ("split=kfold split.fold=5", "split.fold=5 must lie between 0 and 4"),
-        ("split=writer split.folds=1", "split.folds=1 must be"),
+        ("split=writer split.folds=1", "split.folds=1 must lie"),
+        ("split.writers=all", "split.writers=all must be numbers and ranges, such as 1-44"),
         ("trainer.max_epochs=0", "trainer.max_epochs=0 must be"),
         ("trainer.devices=0", "trainer.devices=0 must be"),
-        ("report=ful", "no report=ful, there are full, light, none; did you mean full?"),
-        ("report.projektor=false", "did you mean report.projector?"),
-        ("report.images=many", "report.images=many: Value 'many'"),
-        ("+report.x=1", "no such setting: report.x"),
-        ("monitor=acc", "monitor=acc must be null or one of val/loss"),
-        ("monitor=test/acc", "monitor=test/acc must be"),
-        ("experiment=notebook_cnn monitor=val/acc", "would choose an epoch by the test split"),
-        ("split.val_size=0 monitor=val/acc", "needs validation pictures"),
+        ("monitor=acc", "monitor=acc must be null or a validation metric"),
+        ("monitor=test/acc", "monitor=test/acc must be a validation metric"),
+        ("split.val_size=0 monitor=val/acc", "needs validation images"),
+        ("split.val_size=0 scheduler=plateau", "scheduler.monitor=val/loss needs validation"),
         ("split.val_is_test=true", "split.val_is_test=true leaves nothing to cut"),
     ],
 )
@@ -106,6 +169,22 @@ def test_mistakes(overrides: str, words: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ("monitor=val/acc", "monitor=val/acc"),
+        ("optimized_metric=val/acc", "optimized_metric=val/acc"),
+        ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/loss"),
+        ("+callbacks.mine.monitor=val/f1", "callbacks.mine.monitor=val/f1"),
+        ("scheduler=plateau", "scheduler.monitor=val/loss"),
+        ("scheduler=plateau scheduler.monitor=test/loss", "scheduler.monitor=test/loss"),
+    ],
+)
+def test_nothing_is_chosen_on_test_images(overrides: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} (would choose by the test|must be a val)"):
+        compose(["experiment=notebook_cnn", *overrides.split()])
+
+
 @pytest.mark.parametrize("override", ["n_estimators=0", "n_jobs=0", "n_jobs=-2"])
 def test_mistakes_with_the_forest(override: str) -> None:
     with pytest.raises(ConfigError, match=f"{override} must"):
@@ -114,12 +193,3 @@ def test_mistakes_with_the_forest(override: str) -> None:
 
 def test_settings_for_lightning_may_be_added() -> None:
     assert compose(["+trainer.gradient_clip_val=1"]).trainer.gradient_clip_val == 1
-
-
-@pytest.mark.parametrize("program", ["train", "forest"])
-def test_parts_of_the_report(program: str) -> None:
-    parts = {name: vars(compose([f"report={name}"], program).report) for name in ("none", "full")}
-    assert not any(value for name, value in parts["none"].items() if name != "name")
-    assert [name for name, value in parts["full"].items() if not value] == ["histograms"]
-    light = compose(["report=light", "report.files=true"], program).report
-    assert (light.hparams, light.images, light.files) == (True, False, True)

@@ -1,4 +1,4 @@
-"""Tables, pictures, the cache: what is read, and what is refused."""
+"""Tables, images, the cache: what is read, and what is rejected."""
 
 import hashlib
 import subprocess
@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from english import CLASSES, WRITERS, draw
 from PIL import Image
 
-from hwr import data, images, synthetic
+from hwr import images
 from hwr.config import compose
-from hwr.data import Characters
-from hwr.errors import DataError
+from hwr.data import CharacterDataset, FolderDataset, cache, drawing, folder, load_dataset
+from hwr.errors import ConfigError, DataError
 
 
-def load(root: Path, *overrides: str) -> Characters:
-    data._kept.clear()  # as another process would
-    return data.load(compose([f"data.root={root}", *overrides]).data)
+def load(root: Path, *overrides: str) -> CharacterDataset:
+    folder._decoded.cache_clear()  # as another process would
+    return load_dataset(compose([f"data.root={root}", *overrides]).data)
 
 
 def rewrite(root: Path, rows: list[str], header: str = "image,label") -> None:
@@ -31,21 +32,21 @@ def rows(root: Path) -> list[str]:
 
 def test_arrays(english: Path) -> None:
     chars = load(english)
-    assert chars.alphabet.names == tuple(CLASSES)
-    assert chars.image.shape == (len(CLASSES) * WRITERS, 30, 40)
-    assert chars.writer is not None
-    for row, (file, image) in enumerate(zip(chars.files, chars.image, strict=True)):
-        with Image.open(english / file) as picture:
-            np.testing.assert_array_equal(image, picture.convert("L").resize((40, 30)))
-        assert file.endswith(f"-{chars.writer[row]:03d}.png")
-        assert synthetic.CHARACTERS[int(file[7:10]) - 1] == CLASSES[chars.label[row]]
+    assert chars.charset.names == tuple(CLASSES)
+    assert chars.images.shape == (len(CLASSES) * WRITERS, 1, 30, 40)
+    assert chars.writers is not None
+    for row, (file, image) in enumerate(zip(chars.files, chars.images, strict=True)):
+        with Image.open(english / file) as original:
+            np.testing.assert_array_equal(image[0], original.convert("L").resize((40, 30)))
+        assert file.endswith(f"-{chars.writers[row]:03d}.png")
+        assert drawing.CHARACTERS[int(file[7:10]) - 1] == CLASSES[chars.labels[row]]
 
 
 @pytest.mark.parametrize("place", ["img", "."])
 def test_places(tmp_path: Path, english: Path, place: str) -> None:
     other = draw(tmp_path / "other", place)
     assert load(other).fingerprint == load(english).fingerprint
-    np.testing.assert_array_equal(load(other).image, load(english).image)
+    np.testing.assert_array_equal(load(other).images, load(english).images)
 
 
 def test_order_of_rows_does_not_matter(english: Path) -> None:
@@ -53,14 +54,14 @@ def test_order_of_rows_does_not_matter(english: Path) -> None:
     rewrite(english, rows(english)[::-1])
     after = load(english)
     assert before.files == after.files
-    np.testing.assert_array_equal(before.image, after.image)
-    np.testing.assert_array_equal(before.label, after.label)
+    np.testing.assert_array_equal(before.images, after.images)
+    np.testing.assert_array_equal(before.labels, after.labels)
 
 
 def test_labels_are_never_taken_for_numbers_or_gaps(english: Path) -> None:
     kept = rows(english)
     rewrite(english, [row.replace(",0", ",NA").replace(",1", ",nan") for row in kept])
-    assert load(english).alphabet.names == ("9", "A", "NA", "a", "nan")
+    assert load(english).charset.names == ("9", "A", "NA", "a", "nan")
 
 
 @pytest.mark.parametrize("long", ["1" + "0" * 20, "9" * 5000])
@@ -68,9 +69,9 @@ def test_a_writer_of_many_digits_is_a_name(english: Path, long: str) -> None:
     named = [f"{row},{long if row.startswith('Img/img001') else '07'}" for row in rows(english)]
     rewrite(english, named, "image,label,writer")
     found = load(english)
-    assert found.writer is not None
+    assert found.writers is not None
     numbers = [int(not file.startswith("Img/img001")) for file in found.files]
-    assert found.writer.tolist() == [number ^ (long > "07") for number in numbers]
+    assert found.writers.tolist() == [number ^ (long > "07") for number in numbers]
 
 
 def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,16 +89,16 @@ def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not decoded
     (file,) = (tmp_path / "cache").iterdir()
     file.write_bytes(file.read_bytes()[:-3000])
-    np.testing.assert_array_equal(load(english, cache).image, first.image)
+    np.testing.assert_array_equal(load(english, cache).images, first.images)
     assert len(decoded) == len(first.files)
     whole = bytearray(file.read_bytes())
     whole[len(whole) // 2] ^= 1
     file.write_bytes(whole)
-    np.testing.assert_array_equal(load(english, cache).image, first.image)
+    np.testing.assert_array_equal(load(english, cache).images, first.images)
     assert len(decoded) == 2 * len(first.files)
     changed = english / first.files[0]
     Image.new("RGB", (1200, 900), "black").save(changed)
-    assert not load(english, cache).image[0].any()
+    assert not load(english, cache).images[0].any()
     rewrite(english, rows(english)[:-1])
     assert len(load(english, cache).files) == len(first.files) - 1
     changed.unlink()
@@ -105,14 +106,14 @@ def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         load(english, cache)
 
 
-def test_a_process_reads_a_set_once(english: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_reads_a_dataset_once(english: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(english)
-    config = compose([f"data.root={english}", "data.batch_size=7"]).data
+    node = compose([f"data.root={english}", "data.batch_size=7"]).data
     with monkeypatch.context() as patch:
-        patch.setattr(data, "_read", None)
-        assert data.load(config).image is first.image
+        patch.setattr(folder, "cached", None)
+        assert load_dataset(node).images.data_ptr() == first.images.data_ptr()
     Image.new("RGB", (1200, 900), "black").save(english / first.files[0])
-    assert not data.load(config).image[0].any()
+    assert not load_dataset(node).images[0].any()
 
 
 def test_cache_that_cannot_be_written(
@@ -126,7 +127,7 @@ def test_cache_that_cannot_be_written(
 def test_two_processes_on_a_cold_cache(english: Path, tmp_path: Path) -> None:
     code = (
         "from hwr import compose, data; import sys;"
-        "print(data.load(compose(sys.argv[1:]).data).image.sum())"
+        "print(data.load_dataset(compose(sys.argv[1:]).data).images.sum())"
     )
     command = [sys.executable, "-c", code]
     command += [f"data.root={english}", f"data.cache={tmp_path / 'cache'}"]
@@ -175,8 +176,8 @@ def test_all_bad_rows_are_named_at_once(english: Path) -> None:
     for words in (
         "9 rows are wrong",
         "row 1: Img/img001-001.png is missing",
-        "row 2: Img/img002-001.png cannot be read as a picture",
-        "row 3: Img/img010-001.png cannot be read as a picture",
+        "row 2: Img/img002-001.png cannot be read as an image",
+        "row 3: Img/img010-001.png cannot be read as an image",
         "row 4: Img/img011-001.png has zero bytes",
         "row 21: ../x.png lies outside the data folder",
         "row 22: /etc/passwd lies outside",
@@ -194,52 +195,82 @@ def test_the_first_twenty_bad_rows_are_named(english: Path) -> None:
         load(english)
 
 
-def test_pictures_that_no_row_names(english: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_no_row_names(english: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewrite(english, rows(english)[2:])
     load(english)
-    assert "2 pictures that no row of english.csv names" in capsys.readouterr().err
+    assert "english.csv are in no row of it" in capsys.readouterr().err
 
 
 def test_real_set(real: Path) -> None:
     chars = load(real)
-    assert chars.image.shape == (3410, 30, 40)
-    assert "".join(chars.alphabet.names) == synthetic.CHARACTERS
-    assert chars.writer is not None
-    assert set(chars.writer) == set(range(1, 56))
+    assert chars.images.shape == (3410, 1, 30, 40)
+    assert "".join(chars.charset.names) == drawing.CHARACTERS
+    assert chars.writers is not None
+    assert set(chars.writers) == set(range(1, 56))
 
 
-def test_threads_keep_the_order_and_stay_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    monkeypatch.setattr(data, "AHEAD", 3)
-
-    def work(number: int) -> int:
-        taken.append(number)
-        return -number
-
-    results = data.in_threads(work, range(1000), "", "", at_once=4)
-    assert next(results) == 0
-    assert len(taken) <= 4 * 4
-    assert list(results) == [-number for number in range(1, 1000)]
-    assert sorted(taken) == list(range(1000))
+@pytest.mark.parametrize("chunk", [1, 16])
+def test_threads_keep_the_order(chunk: int) -> None:
+    assert cache.in_threads(lambda n: -n, range(1000), "", "", chunk) == [-n for n in range(1000)]
+    with pytest.raises(ZeroDivisionError):
+        cache.in_threads(lambda n: 1 / n, range(1000), "", "", chunk)
 
 
 @pytest.mark.parametrize("parts", [[], ["a"], ["a", ("b", 1)]])
-def test_a_fingerprint_is_that_of_the_list(parts: list[object]) -> None:
-    assert data._hash(iter(parts)) == hashlib.sha256(repr(parts).encode()).hexdigest()
+def test_a_hash_is_that_of_the_list(parts: list[object]) -> None:
+    assert cache.hash_of(iter(parts)) == hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def test_synthetic_set(tmp_path: Path) -> None:
-    settings = ["data=synthetic", "data.writers=2", f"data.cache={tmp_path}"]
-    one, again = (data.load(compose(settings).data) for _ in range(2))
-    np.testing.assert_array_equal(one.image, again.image)
-    assert "".join(one.alphabet.names) == synthetic.CHARACTERS
-    three = data.load(compose([*settings, "data.writers=3"]).data)
-    np.testing.assert_array_equal(
-        one.image, three.image.reshape(62, 3, 30, 40)[:, :2].reshape(-1, 30, 40)
-    )
-    other = data.load(compose([*settings, "data.seed=1"]).data)
-    assert not np.array_equal(one.image, other.image)
-    picture = synthetic.pictures(1, 0)[0]
-    assert picture.size == (1200, 900)
-    assert set(np.unique(picture)) == {0, 255}
-    assert one.files[:3] == ("Img/img001-001.png", "Img/img001-002.png", "Img/img002-001.png")
+def test_batches_are_cut_whole(english: Path) -> None:
+    dataset = load(english)
+    images, labels = dataset.__getitems__([3, 1])
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+    image, label = dataset[1]
+    assert torch.equal(images[1], image)
+    assert labels[1] == label
+    assert torch.equal(image, dataset.images[1] / 255)
+
+
+def test_color_images(english: Path) -> None:
+    red = Image.new("RGB", (120, 90), (255, 0, 10))
+    file = load(english).files[0]
+    red.save(english / file)
+    color = load(english, "data.channels=3")
+    assert color.images.shape == (20, 3, 30, 40)
+    assert color.images[0, :, 0, 0].tolist() == [255, 0, 10]
+    gray = load(english)
+    assert gray.images.shape == (20, 1, 30, 40)
+    assert color.fingerprint == gray.fingerprint
+    with pytest.raises(ConfigError, match=r"data\.preprocessing=ink .* data\.channels=3"):
+        FolderDataset("mine", english, preprocessing="ink", channels=3)
+
+
+def test_a_dataset_from_arguments(english: Path) -> None:
+    dataset = FolderDataset("mine", english)
+    assert (dataset.name, dataset.height, dataset.width, dataset.channels) == ("mine", 30, 40, 1)
+    assert torch.equal(dataset.images, load(english).images)
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ({"_target_": "hwr.data.FolderDataset", "nmae": "a"}, r"^data: .*nmae"),
+        ({"_target_": "no_such_package.Dataset"}, r"^data: .*no_such_package"),
+        ({"_target_": "hwr.data.FolderDataset", "name": "a", "root": "absent"}, "no data folder"),
+        ({"_target_": "builtins.list"}, "list is empty"),
+        ({"_target_": "fractions.Fraction"}, "Fraction must have __len__"),
+    ],
+)
+def test_nodes_that_are_no_dataset(node: dict[str, str], words: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=words) as error:
+        load_dataset(node)
+    assert "\n" not in str(error.value)
+
+
+def test_importing_the_room_brings_no_torch() -> None:
+    code = "import sys, hwr.data, hwr.data.drawing, hwr.data.table, hwr.dataset, hwr.fetch;"
+    code += "sys.exit('torch' in sys.modules or 'pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = "import sys; from hwr.data import FolderDataset, load_split;"
+    code += "sys.exit('pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

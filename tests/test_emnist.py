@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import data, synthetic
+from hwr import images
 from hwr.config import compose
-from hwr.datamodule import CharacterData
+from hwr.data import CharacterDataModule, EmnistDataset, drawing, emnist, load_dataset
 from hwr.errors import ConfigError, DataError
-from hwr.train import build
 
 BALANCED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 
@@ -19,7 +18,7 @@ BALANCED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 def write(
     root: Path, variant: str, part: str, image: np.ndarray, label: np.ndarray, lie: int = 0
 ) -> None:
-    """Pictures (N, 28, 28) as read by people, black on white, as EMNIST stores them."""
+    """Write upright images (N, 28, 28), black on white, as EMNIST stores them."""
     folder = root / "EMNIST/raw"
     folder.mkdir(parents=True, exist_ok=True)
     stored = 255 - image.transpose(0, 2, 1)
@@ -38,19 +37,19 @@ def upright(classes: int, each: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("variant", "names"), [("byclass", synthetic.CHARACTERS), ("balanced", BALANCED)]
+    ("variant", "names"), [("byclass", drawing.CHARACTERS), ("balanced", BALANCED)]
 )
 def test_upright_and_in_order(tmp_path: Path, variant: str, names: str) -> None:
     image, label = upright(len(names), 2)
     write(tmp_path, variant, "train", image, label)
     write(tmp_path, variant, "test", image[::-1], label[::-1])
     settings = ["data=emnist", f"data.root={tmp_path}", f"data.variant={variant}"]
-    train = data.load(compose([*settings, "data.part=train"]).data)
-    assert "".join(train.alphabet.names) == names
-    np.testing.assert_array_equal(train.image, image)
-    np.testing.assert_array_equal(train.label, label)
-    both = data.load(compose(settings).data)
-    np.testing.assert_array_equal(both.image, np.concatenate([image, image[::-1]]))
+    train = load_dataset(compose([*settings, "data.part=train"]).data)
+    assert "".join(train.charset.names) == names
+    np.testing.assert_array_equal(train.images[:, 0], image)
+    np.testing.assert_array_equal(train.labels, label)
+    both = load_dataset(compose(settings).data)
+    np.testing.assert_array_equal(both.images[:, 0], np.concatenate([image, image[::-1]]))
     assert both.files[0] == "train-000000"
     assert both.files[-1] == f"test-{len(label) - 1:06d}"
     assert both.fingerprint != train.fingerprint
@@ -62,44 +61,63 @@ def test_another_size_keeps_the_shape(tmp_path: Path) -> None:
     image[:, 4:24, 12:16] = 0  # a bar in the middle
     write(tmp_path, "byclass", "test", image, label)
     settings = ["data=emnist", f"data.root={tmp_path}", "data.part=test"]
-    wide = data.load(compose([*settings, "data.height=30", "data.width=40"]).data).image[0]
+    wide = load_dataset(compose([*settings, "data.height=30", "data.width=40"]).data).images[0, 0]
     assert wide.shape == (30, 40)
-    rows, columns = np.nonzero(wide < 128)
+    rows, columns = np.nonzero(wide.numpy() < 128)
     assert (rows.min() + rows.max()) / 2 == 14.5
     assert (columns.min() + columns.max()) / 2 == 19.5
     assert 20 <= np.ptp(rows) + 1 <= 22
     assert (wide[:, :5] == 255).all()
 
 
-def test_a_model_of_one_set_reads_the_other(tmp_path: Path) -> None:
+def test_batches_of_another_size(tmp_path: Path) -> None:
     image, label = upright(47, 4)
     write(tmp_path, "balanced", "train", image, label)
     settings = ["data=emnist", f"data.root={tmp_path}", "data.variant=balanced", "data.part=train"]
     config = compose([*settings, "data.height=30", "data.width=40", "split.val_size=0"])
-    batches = CharacterData(config.data, config.split)
-    english = data.load(compose(["data=synthetic", "data.writers=1"]).data).alphabet
-    model = build(config.model, english, config.data)
-    pictures, _ = next(iter(batches.test_dataloader()))
-    assert model(pictures).shape == (47, 62)
-    assert set(batches.alphabet.names) <= set(model.alphabet.names)
-    assert pictures.dtype == torch.float32
+    module = CharacterDataModule(config.data, config.split)
+    module.setup()
+    batch, labels = next(iter(module.test_dataloader()))
+    assert batch.shape == (47, 1, 30, 40)
+    assert batch.dtype == torch.float32
+    assert labels.max() < 47
+    assert set(module.charset.names) <= set(drawing.CHARACTERS)
+    assert module.dataset.writers is None
+
+
+def test_ink_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, label = upright(62, 1)
+    write(tmp_path, "byclass", "test", image, label)
+    folder, cache = str(tmp_path), str(tmp_path / "cache")
+
+    def load() -> torch.Tensor:
+        emnist._loaded.cache_clear()  # as another process would
+        dataset = EmnistDataset("e", folder, part="test", preprocessing="ink", cache=cache)
+        return dataset.images
+
+    first = load()
+    assert first.shape == (62, 1, 28, 28)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "PREPARE", {})
+        assert torch.equal(load(), first)
+    assert EmnistDataset("e", folder, part="test", channels=3).images.shape == (62, 3, 28, 28)
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     settings = ["data=emnist", f"data.root={tmp_path}", "data.part=train"]
     with pytest.raises(DataError, match=r"emnist-byclass-train-images-idx3.*data\.download=true"):
-        data.load(compose(settings).data)
+        load_dataset(compose(settings).data)
     image, label = upright(62, 1)
     write(tmp_path, "byclass", "train", image, label)
     file = tmp_path / "EMNIST/raw/emnist-byclass-train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError, match="EMNIST"):
-        data.load(compose(settings).data)
+        load_dataset(compose(settings).data)
     write(tmp_path, "byclass", "train", image, label[:-1])
     with pytest.raises(DataError, match="don't match"):
-        data.load(compose(settings).data)
+        load_dataset(compose(settings).data)
     write(tmp_path, "byclass", "train", image, label + 100)
     with pytest.raises(DataError, match="don't match"):
-        data.load(compose(settings).data)
-    with pytest.raises(ConfigError, match=r"data\.variant=letters must be byclass or balanced"):
+        load_dataset(compose(settings).data)
+    with pytest.raises(ConfigError, match=r"data\.variant=letters must be one of byclass"):
         compose([*settings, "data.variant=letters"])

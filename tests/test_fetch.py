@@ -21,7 +21,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from hwr import download, fetch, synthetic
+from hwr import download, fetch
+from hwr.data import drawing
 from hwr.errors import DataError
 
 LABELS = {
@@ -249,7 +250,7 @@ def test_labels_come_from_the_names(place: Path, tmp_path: Path) -> None:
     get(place, zipped(tmp_path / "a.zip", members))
     there(place)
     names = [f"img{number:03d}-001.png" for number in range(1, 63)]
-    assert "".join(map(fetch._label, names)) == synthetic.CHARACTERS
+    assert "".join(map(fetch._label, names)) == drawing.CHARACTERS
 
 
 def test_no_such_source(place: Path, tmp_path: Path) -> None:

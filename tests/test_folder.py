@@ -1,4 +1,4 @@
-"""Own sets: tables and folders of any form, alphabets of any size, pictures of any kind."""
+"""Own datasets: tables and folders of any form, charsets of any size, images of any kind."""
 
 import csv
 import io
@@ -13,17 +13,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hwr
-from hwr import data, images
+from hwr import images
 from hwr.config import compose
-from hwr.data import Characters
+from hwr.data import CharacterDataset, WriterSplit, load_dataset
 from hwr.errors import ConfigError, DataError
 from hwr.show import show
-from hwr.split import split
-from hwr.train import train
+from hwr.training.train import train
 
 
-def load(root: Path, *overrides: str) -> Characters:
-    return data.load(compose(["data=folder", f"data.root={root}", *overrides]).data)
+def load(root: Path, *overrides: str) -> CharacterDataset:
+    return load_dataset(compose(["data=folder", f"data.root={root}", *overrides]).data)
 
 
 def picture(number: int, size: tuple[int, int] = (60, 45)) -> Image.Image:
@@ -57,12 +56,12 @@ def test_a_folder_for_every_class(tmp_path: Path) -> None:
     (root / "alpha/notes.txt").write_text("no picture")
     (root / ".git").mkdir()
     chars = load(root)
-    assert chars.alphabet.names == ("10", "alpha", "ß", "漢")
-    assert chars.image.shape == (12, 30, 40)
-    assert chars.writer is None
+    assert chars.charset.names == ("10", "alpha", "ß", "漢")
+    assert chars.images.shape == (12, 1, 30, 40)
+    assert chars.writers is None
     assert {file.partition("/")[0] for file in chars.files} == {"alpha", "ß", "漢", "10"}
-    for file, label in zip(chars.files, chars.label, strict=True):
-        assert file.startswith(chars.alphabet.names[label] + "/")
+    for file, label in zip(chars.files, chars.labels, strict=True):
+        assert file.startswith(chars.charset.names[label] + "/")
 
 
 def test_any_table(tmp_path: Path) -> None:
@@ -70,11 +69,11 @@ def test_any_table(tmp_path: Path) -> None:
     root = table(tmp_path / "own", rows, "path,meaning,who")
     names = ["data.image_column=path", "data.label_column=meaning"]
     chars = load(root, *names)
-    assert chars.alphabet.names == ("no, never", "yes")
-    assert chars.writer is None
+    assert chars.charset.names == ("no, never", "yes")
+    assert chars.writers is None
     chars = load(root, *names, "data.writer_column=who")
-    assert chars.writer is not None
-    assert chars.writer.tolist() == [0, 0, 1, 1, 2, 2]
+    assert chars.writers is not None
+    assert chars.writers.tolist() == [0, 0, 1, 1, 2, 2]
     assert load(root, *names, "data.csv=rows.csv").files == chars.files
     with pytest.raises(DataError, match=r"lacks the column image and label; it has path"):
         load(root)
@@ -87,12 +86,12 @@ def test_sizes_are_settings(tmp_path: Path) -> None:
     root = folders(tmp_path / "own", ["a", "b"], 2)
     picture(0, (900, 700)).save(root / "a/0.png")  # mixed sizes are allowed
     chars = load(root, "data.height=16", "data.width=20")
-    assert chars.image.shape == (4, 16, 20)
+    assert chars.images.shape == (4, 1, 16, 20)
     with Image.open(root / "a/0.png") as found:
-        np.testing.assert_array_equal(chars.image[0], found.convert("L").resize((20, 16)))
+        np.testing.assert_array_equal(chars.images[0, 0], found.convert("L").resize((20, 16)))
     with pytest.raises(ConfigError, match=r"data\.height=11 data\.width=40 is too small"):
         compose(["data=folder", "data.height=11", "model=cnn"])
-    with pytest.raises(ConfigError, match=r"data\.width=0 must be at least 1"):
+    with pytest.raises(ConfigError, match=r"data\.width=0 must lie between 1 and"):
         compose(["data=folder", "data.width=0", "model=mlp"])
 
 
@@ -107,8 +106,8 @@ def test_thousands_of_classes(tmp_path: Path) -> None:
             [("image", "label"), *((f"{n:04d}.png", r[1]) for n, r in enumerate(rows))]
         )
     chars = load(root)
-    assert len(chars.alphabet) == 2000
-    assert chars.label.tolist() == list(range(2000))
+    assert len(chars.charset) == 2000
+    assert chars.labels.tolist() == list(range(2000))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_classes_that_are_none(tmp_path: Path, labels: list[str], words: str) ->
 
 def test_labels_are_composed(tmp_path: Path) -> None:
     root = table(tmp_path / "own", [("0.png", "cafe\u0301"), ("1.png", "b")])
-    assert load(root).alphabet.names == ("b", "caf\u00e9")
+    assert load(root).charset.names == ("b", "caf\u00e9")
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
@@ -138,23 +137,22 @@ def test_nothing_to_read(tmp_path: Path) -> None:
 def test_a_broken_picture_in_a_class_folder(tmp_path: Path) -> None:
     root = folders(tmp_path / "own", ["a", "b"])
     (root / "a/1.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 picture is wrong: a/1\.png cannot be read"):
+    with pytest.raises(DataError, match=r"1 image is wrong: a/1\.png cannot be read"):
         load(root)
 
 
 def test_a_class_that_is_in_the_test_part_only(tmp_path: Path) -> None:
     rows = [(f"{n}.png", "rare" if n == 0 else "ab"[n % 2], f"w{n // 4}") for n in range(16)]
     chars = load(table(tmp_path / "own", rows, "image,label,writer"))
-    settings = ["data=folder", "split=writer", "split.folds=4", "split.val_size=0"]
     said = []
     for fold in range(4):
-        config = compose([*settings, f"split.fold={fold}"]).split
+        split = WriterSplit(folds=4, fold=fold, val_size=0)
         try:
-            split(config, chars.label, chars.writer, chars.alphabet.names)
+            split.split(chars.labels.numpy(), chars.writers, chars.charset.names)
         except DataError as error:
             said.append(str(error))
     assert len(said) == 1
-    assert "test part has the class 'rare', which no training picture shows" in said[0]
+    assert "test part has the class 'rare', which no training image shows" in said[0]
 
 
 def read(picture: Image.Image, kind: str = "PNG", **settings: object) -> np.ndarray:
@@ -184,7 +182,7 @@ def test_modes() -> None:
     np.testing.assert_array_equal(read(turned, exif=exif), expected)
 
 
-def test_pictures_that_are_refused(tmp_path: Path) -> None:
+def test_images_that_are_rejected(tmp_path: Path) -> None:
     frames = [picture(n) for n in range(3)]
     with pytest.raises(ValueError, match="several frames"):
         read(frames[0], "GIF", save_all=True, append_images=frames[1:])
@@ -195,7 +193,7 @@ def test_pictures_that_are_refused(tmp_path: Path) -> None:
     root = folders(tmp_path / "own", ["a", "b"])
     Image.new("1", (20_000, 20_000)).save(root / "a/0.png")
     Image.new("1", (10_000, 10_000)).save(root / "b/0.png")
-    with pytest.raises(DataError, match=r"2 pictures are wrong: .*more.*pixels"):
+    with pytest.raises(DataError, match=r"2 images are wrong: .*more.*pixels"):
         load(root)
 
 
@@ -208,20 +206,20 @@ def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
         Image.fromarray(grey).save(root / str(label) / f"{number:04d}.png")
     settings = ["data=folder", f"data.root={root}", "data.height=24", "data.width=32"]
     config = compose([*settings, "model=cnn", "trainer.max_epochs=12", "trainer.accelerator=cpu"])
-    figures = train(config, tmp_path / "run")
-    assert figures["test/acc"] > 0.95
-    assert figures["test_pictures"] == 450
-    assert "test/acc_nocase" not in figures  # digits have no case
-    assert "test/acc_lookalike" not in figures
-    assert "test/top3" in figures
+    metrics = train(config, tmp_path / "run")
+    assert metrics["test/acc"] > 0.95
+    assert metrics["test_images"] == 450
+    assert "test/acc_nocase" not in metrics  # digits have no case
+    assert "test/acc_lookalike" not in metrics
+    assert "test/top3" in metrics
     recognizer = hwr.load(tmp_path / "run")
-    assert recognizer.alphabet.names == tuple("0123456789")
+    assert recognizer.charset.names == tuple("0123456789")
     assert recognizer.size == (24, 32)
     same = hwr.CNN.load_from_checkpoint(tmp_path / "run/checkpoints/last.ckpt").eval()
     image = torch.rand(2, 1, 24, 32)
     assert torch.equal(recognizer.model(image), same(image))
     assert json.loads((tmp_path / "run/metrics.json").read_text())["data"] == "folder"
-    with pytest.raises(ConfigError, match="monitor=val/acc_nocase means nothing"):
+    with pytest.raises(ConfigError, match="monitor=val/acc_nocase must be one of"):
         train(compose([*settings, "monitor=val/acc_nocase"]), tmp_path / "other")
 
 
@@ -236,7 +234,7 @@ def test_labels_of_any_characters_through_a_run(tmp_path: Path) -> None:
     card = (tmp_path / "run/README.md").read_text(encoding="utf-8")
     assert all(line.count("|") == 4 for line in card.splitlines() if line.startswith("| `"))
     shown = show(compose(settings[:2]).data, tmp_path / "shown")
-    assert "8 classes of 4 pictures" in shown
+    assert "8 classes of 4 images" in shown
     assert "\x1b" not in shown
 
 
@@ -252,5 +250,5 @@ def test_tables_that_would_be_misread(tmp_path: Path) -> None:
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     folders(tmp_path, ["a", "b"])
     os.rename(tmp_path / "b", os.path.join(os.fsencode(tmp_path), b"\xffcls"))
-    with pytest.raises(DataError, match=r"3 pictures are wrong: .*'\\udcffcls' is no UTF-8"):
+    with pytest.raises(DataError, match=r"3 images are wrong: .*'\\udcffcls' is not UTF-8"):
         load(tmp_path)

@@ -1,8 +1,11 @@
 """hwr-forest writes the same run folder as hwr-train."""
 
+import csv
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +16,14 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hwr import data, forestfile, images, synthetic
+from hwr import forestfile
 from hwr.config import compose
+from hwr.data import load_dataset
+from hwr.data.drawing import CHARACTERS
 from hwr.errors import RunError
 from hwr.forest import forest
 from hwr.forestfile import load_forest
+from hwr.images import scale
 
 TINY = ["data=synthetic", "data.writers=4", "n_estimators=10"]
 
@@ -25,13 +31,16 @@ TINY = ["data=synthetic", "data.writers=4", "n_estimators=10"]
 def test_run_folder(tmp_path: Path) -> None:
     config = compose(TINY, "forest")
     metrics = forest(config, tmp_path)
-    names = {path.name for path in tmp_path.iterdir() if "tfevents" not in path.name}
-    assert names == {
-        *("config.yaml", "forest.skops", "metrics.json", "predictions.csv", "README.md"),
-        *("confusion.png", "mistakes.png", "reliability.png"),
-        *("projector", "projector_config.pbtxt"),
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert {name for name in names if "tfevents" not in name} == {
+        *("forest.skops", "metrics.json", "predictions.csv", "README.md"),
+        *("confusion.png", "mistakes.png", "reliability.png", "projector_config.pbtxt"),
     }
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert (metrics["model"], metrics["data"], metrics["test_images"]) == (
+        *("forest", "synthetic"),
+        62,
+    )
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     scalars = {"test/acc", "test/auroc", "test/ap", "train/acc", "oob/acc", "hp/val_acc"}
@@ -41,15 +50,37 @@ def test_run_folder(tmp_path: Path) -> None:
         *("test/best_and_worst", "weights/first_layer"),
     }
     trees, card = load_forest(tmp_path / "forest.skops")
-    assert "".join(card["alphabet"]) == synthetic.CHARACTERS
-    characters = data.load(config.data)
-    flat = images.scale(characters.image).reshape(len(characters.label), -1)
-    lines = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
-    for line in lines[:20]:
-        file, _, guess, share = line.split(",")
-        votes = trees.predict_proba(flat[[characters.files.index(file)]])[0]
-        assert characters.alphabet.names[int(np.argmax(votes))] == guess
-        assert votes.max() == pytest.approx(float(share), abs=1e-6)
+    assert "".join(card["charset"]) == CHARACTERS
+    assert (card["channels"], card["height"], card["width"]) == (1, 30, 40)
+    assert card["about"]["config"]["n_estimators"] == 10
+    dataset = load_dataset(config.data)
+    flat = scale(dataset.images.numpy()).reshape(len(dataset), -1)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:20]:
+        votes = trees.predict_proba(flat[[dataset.files.index(row["file"])]])[0]
+        assert dataset.charset.names[int(np.argmax(votes))] == row["prediction"]
+        assert votes.max() == pytest.approx(float(row["probability"]), abs=1e-6)
+
+
+def test_color(tmp_path: Path) -> None:
+    forest(compose([*TINY, "data.channels=3"], "forest"), tmp_path)
+    _, card = load_forest(tmp_path / "forest.skops")
+    assert (card["channels"], card["frame"]) == (3, None)
+
+
+def test_without_plots(tmp_path: Path) -> None:
+    forest(compose([*TINY, "plots=false"], "forest"), tmp_path)
+    assert not list(tmp_path.glob("*.png"))
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["images"] == []
+    assert "hp/test_acc" in events.Tags()["scalars"]
+
+
+def test_lightning_is_not_imported() -> None:
+    code = "import sys, hwr.forest; assert 'pytorch_lightning' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_seed_repeats(tmp_path: Path) -> None:
@@ -60,23 +91,23 @@ def test_seed_repeats(tmp_path: Path) -> None:
     assert one == other
 
 
-def test_a_pickle_is_refused(tmp_path: Path) -> None:
+def test_a_pickle_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "forest.skops").write_bytes(pickle.dumps([1]))
     with pytest.raises(RunError, match="no forest"):
         load_forest(tmp_path / "forest.skops")
 
 
-def test_trees_that_lead_out_of_their_memory_are_refused(tmp_path: Path) -> None:
-    characters = data.load(compose(TINY, "forest").data)
-    flat = images.scale(characters.image).reshape(len(characters.label), -1)
-    card = {"size": [30, 40], "alphabet": list(characters.alphabet.names)}
+def test_trees_that_lead_out_of_their_memory_are_rejected(tmp_path: Path) -> None:
+    dataset = load_dataset(compose(TINY, "forest").data)
+    flat, label = scale(dataset.images.numpy()).reshape(len(dataset), -1), dataset.labels.numpy()
+    card = {"height": 30, "width": 40, "channels": 1, "charset": list(dataset.charset.names)}
     for wrong in ("children_left", "children_right", "feature"):
-        trees = RandomForestClassifier(2, random_state=0).fit(flat, characters.label)
+        trees = RandomForestClassifier(2, random_state=0).fit(flat, label)
         getattr(trees.estimators_[1].tree_, wrong)[0] = 10**6
         forestfile.save(trees, card, tmp_path / "forest.skops")
         with pytest.raises(RunError, match="forest and card don't fit"):
             load_forest(tmp_path / "forest.skops")
-    other = DecisionTreeClassifier(max_depth=2).fit(flat, characters.label)
+    other = DecisionTreeClassifier(max_depth=2).fit(flat, label)
     forestfile.save(other, card, tmp_path / "forest.skops")  # type: ignore[arg-type]
     with pytest.raises(RunError, match="forest and card don't fit"):
         load_forest(tmp_path / "forest.skops")
@@ -100,7 +131,7 @@ def _emptied(trees: RandomForestClassifier) -> None:
         lambda trees: setattr(trees, "n_outputs_", 5),
     ],
 )
-def test_forests_that_would_hang_or_break_are_refused(
+def test_forests_that_would_hang_or_break_are_rejected(
     tmp_path: Path, spoil: Callable[[RandomForestClassifier], None]
 ) -> None:
     forest(compose(TINY, "forest"), tmp_path)
@@ -119,7 +150,7 @@ def test_a_file_asks_for_no_threads_and_no_prints(tmp_path: Path) -> None:
     assert (trees.n_jobs, trees.verbose) == (None, 0)
 
 
-def test_a_file_with_other_types_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_other_types_is_rejected(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     planted = FunctionTransformer(os.system, kw_args={"command": f"touch {mark}"})
     forestfile.save(planted, {}, tmp_path / "forest.skops")  # type: ignore[arg-type]

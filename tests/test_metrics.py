@@ -1,27 +1,27 @@
-"""The figures equal scikit-learn's."""
+"""The metrics equal scikit-learn's."""
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from hwr.alphabet import Alphabet
+from hwr.charset import Charset
 from hwr.metrics import confusion, evaluate
 
 
 def test_equal_to_scikit_learn() -> None:
-    alphabet = Alphabet.of("01ABCabcß")
-    classes = len(alphabet)
+    charset = Charset.of("01ABCabcß")
+    classes = len(charset)
     random = np.random.default_rng(0)
     label = np.concatenate([np.arange(classes), random.integers(0, classes, 200)])
     logits = random.normal(size=(len(label), classes)) + 2 * np.eye(classes)[label]
     scores = torch.log_softmax(torch.from_numpy(logits), dim=1)
     probability = scores.exp().numpy()
-    found = evaluate(scores, torch.from_numpy(label), alphabet)
-    folded = np.array([name.casefold() for name in alphabet.names])
+    found = evaluate(scores, torch.from_numpy(label), charset)
+    folded = np.array([name.casefold() for name in charset.names])
     guess = probability.argmax(1)
-    alike = np.array([{"c": "C"}.get(name, name) for name in alphabet.names])
-    merged = np.array([n.lower() if n in "cC" else n for n in alphabet.names])
+    alike = np.array([{"c": "C"}.get(name, name) for name in charset.names])
+    merged = np.array([n.lower() if n in "cC" else n for n in charset.names])
     sure, right = probability.max(1), guess == label
     bins = [(low <= sure) & (sure < low + 1 / 15) for low in np.arange(15) / 15]
     expected = {
@@ -45,8 +45,8 @@ def test_equal_to_scikit_learn() -> None:
     np.testing.assert_array_equal(confusion(scores, torch.from_numpy(label)), counts)
 
 
-def test_figures_that_mean_nothing_are_left_out() -> None:
+def test_metrics_that_mean_nothing_are_left_out() -> None:
     scores = torch.log_softmax(torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 1.0]]), dim=1)
-    found = evaluate(scores, torch.tensor([0, 1]), Alphabet.of("XYZ"))  # nothing is a Z
+    found = evaluate(scores, torch.tensor([0, 1]), Charset.of("XYZ"))  # nothing is a Z
     assert set(found) == {"loss", "acc", "ece", "auroc", "ap"}
     assert (found["acc"], found["auroc"], found["ap"]) == (1, 1, 1)

@@ -1,12 +1,17 @@
-"""What the package promises as a whole: it imports lightly, and is alike inside and outside."""
+"""Test the package as a whole: it imports lightly, and its versions and defaults agree."""
 
+import inspect
 import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+from hydra.utils import get_class
+
 import hwr
+from hwr.config import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,10 +39,11 @@ def test_version_and_constraints() -> None:
         assert name in pinned
 
 
-def test_shipped_defaults_are_the_networks() -> None:
-    """The arguments of the networks and the values in conf/model say the same."""
-    for model in (hwr.MLP, hwr.CNN):
-        config = vars(hwr.compose([f"model={model.__name__.lower()}"]).model)
-        saved = dict(model(["a", "b", "c"]).hparams)
-        for name in config.keys() - {"name"}:
-            assert saved[name] == config[name]
+@pytest.mark.parametrize("name", ["MLP", "CNN", "GlyphNet"])
+def test_shipped_defaults_are_the_models(name: str) -> None:
+    """The defaults of the classes and the values in conf/ are the same."""
+    config = plain(hwr.compose([f"model={name.lower()}", "output_dir=run"]))
+    node = config["model"]
+    defaults = inspect.signature(get_class(node.pop("_target_"))).parameters
+    assert node == {key: defaults[key].default for key in node}
+    assert getattr(hwr, name).default_optimizer.items() <= config["optimizer"].items()

@@ -1,4 +1,4 @@
-"""A checkpoint is a recogniser: it loads anywhere, reads anything, and executes nothing."""
+"""Recognizers: they load from any file, take any image, and execute nothing."""
 
 import dataclasses
 import io
@@ -22,45 +22,44 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import export, forest, images, loading, onnxfile, predict, synthetic
+from hwr import export, forest, images, loading, onnxfile, predict
 from hwr.config import compose
+from hwr.data import drawing
 from hwr.errors import DataError, RunError
 from hwr.frame import Frame, fit, fit_many
 from hwr.paper import ink_box
 from hwr.pictures import as_arrays
-from hwr.train import train
+from hwr.training.train import train
 
-PEN = ["data=synthetic", "data.writers=8"]
+DATA = ["data=synthetic", "data.writers=8"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "0"
-    settings = [*PEN, "model=cnn", "trainer.max_epochs=30", "trainer.accelerator=cpu"]
+    settings = [*DATA, "model=cnn", "trainer.max_epochs=30", "trainer.accelerator=cpu"]
     train(compose([*settings, "split.val_size=0.2"]), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
-    return synthetic.pictures(99, 0)[10:36]
+def samples() -> list[Image.Image]:
+    return drawing.draw_images(99, 0)[10:36]
 
 
-def test_all_kinds_of_pictures_agree(
-    run: Path, pictures: list[Image.Image], tmp_path: Path
-) -> None:
+def test_all_kinds_of_images_agree(run: Path, samples: list[Image.Image], tmp_path: Path) -> None:
     recognizer = hwr.load(run)
-    picture = pictures[0]
+    image = samples[0]
     file = tmp_path / "a b.png"
-    picture.convert("RGB").save(file)
-    array = np.asarray(picture)
+    image.convert("RGB").save(file)
+    array = np.asarray(image)
     kinds = [
         str(file),
         file,
         file.read_bytes(),
         io.BytesIO(file.read_bytes()),
-        picture,
-        picture.convert("RGBA"),
+        image,
+        image.convert("RGBA"),
         array,
         array / 255,
         (array / 255).astype(np.float32),
@@ -78,7 +77,7 @@ def test_all_kinds_of_pictures_agree(
     np.testing.assert_array_equal(found, found[:1].repeat(len(kinds), axis=0))
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
     for kind in kinds[:3] + kinds[4:]:
-        assert recognizer.read(kind) == recognizer.predict(picture)[0].character
+        assert recognizer.read(kind) == recognizer.predict(image)[0].character
     batch = np.stack([array, 255 - array])
     assert len(recognizer.predict(batch)) == 2
     assert len(recognizer.predict(torch.from_numpy(batch)[:, None])) == 2
@@ -86,20 +85,20 @@ def test_all_kinds_of_pictures_agree(
 
 
 def test_a_recognizer_says_what_it_is(run: Path) -> None:
-    words = "<Recognizer: CNNNetwork, 62 classes, 'notebook' arrays of 30 x 40>"
+    words = "<Recognizer: CNN, 62 classes, 'notebook' gray images of 30 x 40>"
     assert repr(hwr.load(run)) == words
 
 
-def test_predictions(run: Path, pictures: list[Image.Image]) -> None:
+def test_predictions(run: Path, samples: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
-    (found,) = recognizer.predict(pictures[0], top=2)
+    (found,) = recognizer.predict(samples[0], top=2)
     assert found.top[0] == (found.character, found.probability)
     assert len(found.top) == 2
     assert repr(found).startswith(f"<{found.character!r} ")
     with pytest.raises(AttributeError):
         found.character = "x"  # type: ignore[misc]
     with pytest.raises(DataError, match="top=0 must"):
-        recognizer.predict(pictures[0], top=0)
+        recognizer.predict(samples[0], top=0)
 
 
 def test_an_iterator_is_read_in_batches(run: Path) -> None:
@@ -113,7 +112,7 @@ def test_an_iterator_is_read_in_batches(run: Path) -> None:
     recognizer = hwr.load(run)
     ahead = recognizer.prepared(endless())
     next(ahead)
-    assert len(taken) < 16  # so large pictures don't fill the memory
+    assert len(taken) < 16  # so large samples don't fill the memory
     assert len(recognizer.predict(endless())) == 2000
 
 
@@ -123,7 +122,7 @@ def test_as_is_gives_the_runs_own_predictions(run: Path) -> None:
     same_predictions(rows, recognizer.predict(drawn, frame="as_is"))
 
 
-def test_one_array_of_many_reads_as_its_pictures(
+def test_one_array_of_many_reads_as_its_images(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recognizer = hwr.load(run)
@@ -139,95 +138,96 @@ def test_one_array_of_many_reads_as_its_pictures(
             assert found.shape == (len(many), 62)
             np.testing.assert_array_equal(found, reader.probabilities(list(many), frame="as_is"))
     whole = [reader.probabilities(arrays, frame="as_is") for reader in readers]
-    for module, name in ((predict, "BATCH"), (loading, "PICTURES"), (onnxfile, "FEW")):
+    for module, name in ((predict, "BATCH"), (loading, "IMAGES"), (onnxfile, "IMAGES")):
         monkeypatch.setattr(module, name, 3)
     monkeypatch.setattr(predict, "MANY", 7 * 1200)
     monkeypatch.setattr(loading, "PIXELS", 1)
+    monkeypatch.setattr(onnxfile, "PIXELS", 1)
     for reader, found in zip(readers, whole, strict=True):
         parts = reader.probabilities(arrays, frame="as_is")
         np.testing.assert_allclose(parts, found, atol=1e-6)
 
 
-def test_views_count_among_the_pixels_that_a_network_is_given(
+def test_tta_copies_count_among_the_pixels_of_a_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loading, "PICTURES", 2)
+    monkeypatch.setattr(loading, "IMAGES", 2)
     monkeypatch.setattr(loading, "PIXELS", 10 * 1200)
     given: list[int] = []
 
     class Counts(torch.nn.Module):
-        views = 0
+        tta = 0
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             given.append(len(image))
             return image.flatten(1)[:, :3]
 
     network, image = Counts(), torch.rand(23, 1, 30, 40)
-    for network.views, sizes in ((0, [10, 10, 3]), (2, [3] * 7 + [2]), (100, [2] * 11 + [1])):
+    for network.tta, sizes in ((0, [10, 10, 3]), (2, [3] * 7 + [2]), (100, [2] * 11 + [1])):
         given.clear()
         assert torch.equal(loading.logits(network, image), image.flatten(1)[:, :3])
         assert given == sizes
 
 
-def test_polarity_paper_and_place(run: Path, pictures: list[Image.Image]) -> None:
+def test_polarity_paper_and_place(run: Path, samples: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
-    plain = [found.character for found in recognizer.predict(pictures)]
+    plain = [found.character for found in recognizer.predict(samples)]
 
     def same(changed: list[Image.Image]) -> float:
         found = [found.character for found in recognizer.predict(changed)]
         return float(np.mean([a == b for a, b in zip(plain, found, strict=True)]))
 
-    def moved(picture: Image.Image) -> Image.Image:
-        sheet = Image.new("L", picture.size, 255)
-        sheet.paste(picture, (90, -60))
+    def moved(image: Image.Image) -> Image.Image:
+        sheet = Image.new("L", image.size, 255)
+        sheet.paste(image, (90, -60))
         return sheet
 
-    def shaded(picture: Image.Image) -> Image.Image:
+    def shaded(image: Image.Image) -> Image.Image:
         light = np.linspace(1, 0.6, 1200)
-        return Image.fromarray((np.asarray(picture) * light).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) * light).astype(np.uint8))
 
-    assert same([ImageOps.invert(picture) for picture in pictures]) == 1
-    assert same([picture.point(lambda v: v * 200 // 255) for picture in pictures]) >= 0.95
-    assert same([picture.resize((2400, 1800)) for picture in pictures]) >= 0.95
-    assert same([moved(picture) for picture in pictures]) >= 0.9
-    assert same([shaded(picture) for picture in pictures]) >= 0.9
+    assert same([ImageOps.invert(image) for image in samples]) == 1
+    assert same([image.point(lambda v: v * 200 // 255) for image in samples]) >= 0.95
+    assert same([image.resize((2400, 1800)) for image in samples]) >= 0.95
+    assert same([moved(image) for image in samples]) >= 0.9
+    assert same([shaded(image) for image in samples]) >= 0.9
     for size in ((1, 1), (3, 900), (4000, 50)):
-        assert recognizer.read(pictures[0].resize(size)) in synthetic.CHARACTERS
-    assert recognizer.read(Image.new("L", (300, 200), 128)) in synthetic.CHARACTERS
+        assert recognizer.read(samples[0].resize(size)) in drawing.CHARACTERS
+    assert recognizer.read(Image.new("L", (300, 200), 128)) in drawing.CHARACTERS
 
 
-@pytest.mark.parametrize("colour", ["#202020", "#0000ff", "#c00000", "#808080", "#d0d0d0"])
-def test_ink_of_any_colour(run: Path, pictures: list[Image.Image], colour: str) -> None:
+@pytest.mark.parametrize("color", ["#202020", "#0000ff", "#c00000", "#808080", "#d0d0d0"])
+def test_ink_of_any_color(run: Path, samples: list[Image.Image], color: str) -> None:
     recognizer = hwr.load(run)
-    plain = recognizer.probabilities(pictures)
+    plain = recognizer.probabilities(samples)
     for size in ((1200, 900), (100, 75)):
-        coloured = [ImageOps.colorize(p.resize(size), colour, "#ffffff") for p in pictures]
-        assert apart(plain, recognizer.probabilities(coloured)) < 0.1
+        colored = [ImageOps.colorize(p.resize(size), color, "#ffffff") for p in samples]
+        assert apart(plain, recognizer.probabilities(colored)) < 0.1
 
 
 @pytest.mark.parametrize(
     ("size", "most"), [((24, 18), 0.3), ((40, 30), 0.15), ((160, 120), 0.1), ((4800, 3600), 0.05)]
 )
-def test_pictures_of_any_size(
-    run: Path, pictures: list[Image.Image], size: tuple[int, int], most: float
+def test_images_of_any_size(
+    run: Path, samples: list[Image.Image], size: tuple[int, int], most: float
 ) -> None:
     recognizer = hwr.load(run)
-    other = recognizer.probabilities(picture.resize(size) for picture in pictures)
-    assert apart(recognizer.probabilities(pictures), other) < most
+    other = recognizer.probabilities(image.resize(size) for image in samples)
+    assert apart(recognizer.probabilities(samples), other) < most
 
 
-def test_rims_and_transparent_ground(run: Path, pictures: list[Image.Image]) -> None:
+def test_rims_and_transparent_ground(run: Path, samples: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
-    plain = recognizer.probabilities(pictures)
-    for picture in pictures:
-        arrays = [recognizer.prepare(p) for p in (picture, ImageOps.expand(picture, 20, 0))]
+    plain = recognizer.probabilities(samples)
+    for image in samples:
+        arrays = [recognizer.prepare(p) for p in (image, ImageOps.expand(image, 20, 0))]
         one, other = map(ink_box, arrays)
         assert (np.abs(one - other) < (1 / 40, 1 / 30, 1 / 40, 1 / 30)).all()  # a pixel
     for ink in (0, 255):  # on nothing
         sheets = []
-        for picture in pictures:
-            sheet = Image.new("RGBA", picture.size, (ink, ink, ink, 0))
-            sheet.putalpha(ImageOps.invert(picture))
+        for image in samples:
+            sheet = Image.new("RGBA", image.size, (ink, ink, ink, 0))
+            sheet.putalpha(ImageOps.invert(image))
             sheets.append(sheet)
         assert apart(plain, recognizer.probabilities(sheets)) < 1e-5
 
@@ -237,16 +237,16 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).sum(axis=1).mean() / 2)
 
 
-def test_a_users_own_picture_is_left_alone(run: Path, pictures: list[Image.Image]) -> None:
+def test_a_users_own_image_is_left_alone(run: Path, samples: list[Image.Image]) -> None:
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
-    pictures[0].transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", exif=exif)
-    picture = Image.open(turned)
-    before = (picture.size, picture.getexif().get(0x0112))
+    samples[0].transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", exif=exif)
+    image = Image.open(turned)
+    before = (image.size, image.getexif().get(0x0112))
     recognizer = hwr.load(run)
-    assert recognizer.read(picture) == recognizer.read(pictures[0])
-    assert (picture.size, picture.getexif().get(0x0112)) == before
+    assert recognizer.read(image) == recognizer.read(samples[0])
+    assert (image.size, image.getexif().get(0x0112)) == before
 
 
 def test_an_array_of_the_right_size_is_taken_as_it_is(
@@ -261,24 +261,24 @@ def test_an_array_of_the_right_size_is_taken_as_it_is(
     for least, most in ((0, 256), (0, 3), (200, 256), (0, 1), (0, 2)):
         array = random.integers(least, most, recognizer.size, np.uint8)
         found = recognizer.prepare(array, "as_is")
-        grey = Image.fromarray(array * (255 if most <= 2 else 1))  # zeros and ones are a mask
-        np.testing.assert_array_equal(found, images.notebook(grey, *recognizer.size))
+        gray = Image.fromarray(array * (255 if most <= 2 else 1))  # zeros and ones are a mask
+        np.testing.assert_array_equal(found, images.notebook(gray, *recognizer.size))
         assert not np.shares_memory(found, array)
 
 
-def test_pictures_of_all_kinds_keep_their_order(run: Path, pictures: list[Image.Image]) -> None:
+def test_images_of_all_kinds_keep_their_order(run: Path, samples: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
-    small = [recognizer.prepare(picture) for picture in pictures]
-    mixed: list[Any] = [*pictures[:2], small[2], pictures[3], *small[4:6], *pictures[6:9], small[9]]
+    small = [recognizer.prepare(image) for image in samples]
+    mixed: list[Any] = [*samples[:2], small[2], samples[3], *small[4:6], *samples[6:9], small[9]]
     found = list(recognizer.prepared(mixed, "as_is"))
-    for array, picture in zip(found, mixed, strict=True):
-        np.testing.assert_array_equal(array, recognizer.prepare(picture, "as_is"))
+    for array, image in zip(found, mixed, strict=True):
+        np.testing.assert_array_equal(array, recognizer.prepare(image, "as_is"))
 
 
-def test_batches_of_arrays(run: Path, pictures: list[Image.Image]) -> None:
+def test_batches_of_arrays(run: Path, samples: list[Image.Image]) -> None:
     recognizer = hwr.load(run)
-    plain = recognizer.probabilities(pictures[:2])
-    array = np.stack([np.asarray(picture) for picture in pictures[:2]])
+    plain = recognizer.probabilities(samples[:2])
+    array = np.stack([np.asarray(image) for image in samples[:2]])
     for batch in (
         array,
         array[:, None],
@@ -290,14 +290,14 @@ def test_batches_of_arrays(run: Path, pictures: list[Image.Image]) -> None:
         torch.from_numpy(array)[:, None].bfloat16(),
     ):
         assert apart(plain, recognizer.probabilities(batch)) < 0.01
-    with pytest.raises(DataError, match="takes one picture, not 2"):
+    with pytest.raises(DataError, match="takes one image, not 2"):
         recognizer.read(array)
     for top in (0, 1.5, None):
         with pytest.raises(DataError, match="must be a whole number"):
             recognizer.predict([], top=top)  # type: ignore[arg-type]
 
 
-def test_one_array_of_many_is_settled_as_its_pictures(run: Path) -> None:
+def test_one_array_of_many_is_settled_as_its_images(run: Path) -> None:
     recognizer = hwr.load(run)
     _, drawn = drawn_as(run, 8)
     random, plain = np.random.default_rng(0), recognizer.prepare
@@ -338,19 +338,19 @@ def test_one_array_of_many_is_settled_as_its_pictures(run: Path) -> None:
     sparse = torch.from_numpy(arrays).to_sparse()
     told = recognizer.probabilities(arrays)
     np.testing.assert_array_equal(recognizer.probabilities(sparse), told)
-    with pytest.raises(DataError, match="picture 0: a tensor cannot be read"):
+    with pytest.raises(DataError, match="image 0: a tensor cannot be read"):
         recognizer.predict(torch.empty(5, 30, 40, device="meta"))
     with pytest.raises(DataError, match="frame='x' must be"):
         recognizer.predict(arrays, frame="x")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=f"picture {len(arrays) - 1}: an array of floats must"):
+    with pytest.raises(DataError, match=f"image {len(arrays) - 1}: an array of floats must"):
         recognizer.predict(np.concatenate([arrays[:-1] / 255, np.full((1, 30, 40), np.nan)]))
 
 
-def test_of_narrow_arrays_three_columns_are_no_colours() -> None:
-    grey = np.random.default_rng(0).integers(2, 256, (5, 1, 40, 3), np.uint8)
-    assert as_arrays(grey, (40, 3)) is None  # each is one line in colour
-    assert as_arrays(np.moveaxis(grey, 1, 3), (40, 3)) is not None
-    assert as_arrays(torch.from_numpy(grey), (40, 3)) is not None
+def test_of_narrow_arrays_three_columns_are_no_colors() -> None:
+    gray = np.random.default_rng(0).integers(2, 256, (5, 1, 40, 3), np.uint8)
+    assert as_arrays(gray, (40, 3)) is None  # each is one line in color
+    assert as_arrays(np.moveaxis(gray, 1, 3), (40, 3)) is not None
+    assert as_arrays(torch.from_numpy(gray), (40, 3)) is not None
 
 
 def test_wide_arrays_are_moved_far(run: Path) -> None:
@@ -368,8 +368,8 @@ def test_wide_arrays_are_moved_far(run: Path) -> None:
 
 
 def drawn_as(run: Path, writers: int) -> tuple[list[list[str]], list[Image.Image]]:
-    """The rows of a run's predictions.csv, and their pictures."""
-    drawn = [synthetic.pictures(writer, 0) for writer in range(1, writers + 1)]
+    """The rows of a run's predictions.csv, and their samples."""
+    drawn = [drawing.draw_images(writer, 0) for writer in range(1, writers + 1)]
     rows = [row.split(",") for row in (run / "predictions.csv").read_text().splitlines()[1:]]
     numbers = (row[0][7:].removesuffix(".png").split("-") for row in rows)
     return rows, [drawn[int(writer) - 1][int(number) - 1] for number, writer in numbers]
@@ -383,7 +383,7 @@ def same_predictions(rows: list[list[str]], read: list[hwr.Prediction]) -> None:
 
 
 def test_the_ink_preprocessing_travels_with_the_weights(tmp_path: Path) -> None:
-    settings = [*PEN, "data.preprocessing=ink", "data.height=24", "data.width=24", "model=mlp"]
+    settings = [*DATA, "data.preprocessing=ink", "data.height=24", "data.width=24", "model=mlp"]
     train(compose([*settings, "trainer.max_epochs=3", "split.val_size=0"]), tmp_path)
     recognizer = hwr.load(tmp_path)
     assert (recognizer.preprocessing, recognizer.size) == ("ink", (24, 24))
@@ -391,12 +391,12 @@ def test_the_ink_preprocessing_travels_with_the_weights(tmp_path: Path) -> None:
     assert (recognizer.frame.aspect, recognizer.frame.y) == pytest.approx((1, 0.5), abs=0.02)
     rows, drawn = drawn_as(tmp_path, 8)
     same_predictions(rows, recognizer.predict(drawn, frame="as_is"))
-    plain = [recognizer.prepare(picture).astype(int) for picture in drawn[:30]]
+    plain = [recognizer.prepare(image).astype(int) for image in drawn[:30]]
     for change in (
-        lambda picture: ImageOps.expand(picture, 900, 255),  # small in a large frame
-        lambda picture: picture.crop(ImageOps.invert(picture).getbbox()),  # cut to the ink
+        lambda image: ImageOps.expand(image, 900, 255),  # small in a large frame
+        lambda image: image.crop(ImageOps.invert(image).getbbox()),  # cut to the ink
     ):
-        other = [recognizer.prepare(change(picture)) for picture in drawn[:30]]
+        other = [recognizer.prepare(change(image)) for image in drawn[:30]]
         low, high = recognizer.frame.spread[0], recognizer.frame.spread[2]
         for array in other:
             box = ink_box(array)
@@ -407,24 +407,24 @@ def test_the_ink_preprocessing_travels_with_the_weights(tmp_path: Path) -> None:
     assert np.abs(np.array(moved) - plain).mean() < 15
 
 
-def test_no_pictures(run: Path, tmp_path: Path) -> None:
+def test_no_images(run: Path, tmp_path: Path) -> None:
     recognizer = hwr.load(run)
     (tmp_path / "text.png").write_text("text")
     os.mkfifo(tmp_path / "pipe.png")
     for wrong, words in (
-        (tmp_path / "absent.png", "no picture"),
-        (tmp_path / "pipe.png", r"no picture .*pipe\.png: it is no file but a pipe or a device"),
-        (tmp_path, "no picture .*: it is a folder"),
-        (tmp_path / "text.png", "cannot be read as a picture"),
+        (tmp_path / "absent.png", "no image"),
+        (tmp_path / "pipe.png", r"no image .*pipe\.png: it is not a file but a pipe or a device"),
+        (tmp_path, "no image .*: it is a folder"),
+        (tmp_path / "text.png", "cannot be read as an image"),
         (b"", "cannot be read"),
-        (5, "an object of type int is no picture"),
-        (np.zeros((0, 3)), "no picture"),
+        (5, "an object of type int is not an image"),
+        (np.zeros((0, 3)), "not an image"),
         (np.full((4, 4), np.nan), "floats must lie"),
         (np.full((4, 4), 300), "numbers from 0 to 255"),
     ):
         with pytest.raises(DataError, match=words):
             recognizer.prepare(wrong)
-    with pytest.raises(DataError, match="picture 1: "):
+    with pytest.raises(DataError, match="image 1: "):
         recognizer.predict([np.zeros((9, 9), np.uint8), tmp_path / "absent.png"])
     Image.new("L", (40, 30)).save(tmp_path / "there.png")
     (tmp_path / "link.png").symlink_to("there.png")
@@ -436,30 +436,30 @@ def test_a_checkpoint_moved_alone_loads(run: Path, tmp_path: Path) -> None:
     moved.write_bytes((run / "checkpoints/last.ckpt").read_bytes())
     recognizer = hwr.load(str(moved))
     assert recognizer.size == (30, 40)
-    assert "".join(recognizer.alphabet.names) == synthetic.CHARACTERS
+    assert "".join(recognizer.charset.names) == drawing.CHARACTERS
     assert recognizer.about["data"] == "synthetic"
     assert recognizer.about["epochs"] == 30
     assert recognizer.about["hwr_version"]
     assert recognizer.frame is not None
-    assert hwr.CNN.load_from_checkpoint(moved).alphabet == recognizer.alphabet
+    assert hwr.CNN.load_from_checkpoint(moved).charset == recognizer.charset
 
 
-def test_a_forest(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
-    settings = [*PEN, "n_estimators=20"]
+def test_a_forest(run: Path, tmp_path: Path, samples: list[Image.Image]) -> None:
+    settings = [*DATA, "n_estimators=20"]
     forest.forest(compose(settings, "forest"), tmp_path)
     recognizer = hwr.load(tmp_path)
-    assert recognizer.probabilities(pictures).shape == (26, 62)
+    assert recognizer.probabilities(samples).shape == (26, 62)
     assert recognizer.frame is not None
-    with pytest.raises(RunError, match="is no network"):
+    with pytest.raises(RunError, match="is not a network"):
         export.export(tmp_path, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
 
 
 def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None:
     sweep = run.parent
-    with pytest.raises(RunError, match=r"choose by a validation figure: by='val/acc'"):
+    with pytest.raises(RunError, match=r"choose by a validation metric: by='val/acc'"):
         hwr.load(sweep)
-    with pytest.raises(RunError, match="is no validation figure"):
+    with pytest.raises(RunError, match="is not a validation metric"):
         hwr.load(sweep, by="test/acc")
     assert hwr.load(sweep, by="val/acc").size == (30, 40)
     with pytest.raises(RunError, match="is one run; leave it out"):
@@ -485,6 +485,7 @@ def test_a_choice_is_fair_or_refused(run: Path, tmp_path: Path) -> None:
     assert hwr.load(low, by="val/loss").size == (30, 40)
     for folder, words in (
         (runs({**fair, "val/acc": 1}, {**fair, "val_is_test": True}), "validated on its test"),
+        (runs({**fair, "val/acc": 1, "partial": True}, fair), "no run in .* has val/acc"),
         (runs({**fair, "val/acc": 0.7}, {**fair, "val/acc": 0.6}), "no model in it"),
         (runs(fair, fair), "no run in .* has val/acc"),
         (runs({"val/acc": 1}, fair), "damaged"),
@@ -493,7 +494,7 @@ def test_a_choice_is_fair_or_refused(run: Path, tmp_path: Path) -> None:
         (runs({**fair, "val/acc": None}, fair), "damaged"),
         (
             runs({**fair, "val/acc": 1}, {**fair, "val/acc": 1, "data_fingerprint": "b"}),
-            "different data sets",
+            "different datasets",
         ),
     ):
         with pytest.raises(RunError, match=words):
@@ -502,24 +503,30 @@ def test_a_choice_is_fair_or_refused(run: Path, tmp_path: Path) -> None:
 
 def test_files_that_do_not_say_how_they_read(run: Path, tmp_path: Path) -> None:
     saved = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    frame = saved["hwr"]["frame"]
     for number, wrong in enumerate(
         (
-            {"hyper_parameters": {**saved["hyper_parameters"], "preprocessing": "new"}},
-            {"frame": {**saved["frame"], "new": 1.0}},
-            {"frame": {**saved["frame"], "x": "left"}},
+            {"preprocessing": "new"},
+            {"frame": {**frame, "new": 1.0}},
+            {"frame": {**frame, "x": "left"}},
             {"frame": [1]},
-            {"frame": {**saved["frame"], "x": math.nan}},
-            {"frame": {**saved["frame"], "spread": [0.1, 0.2]}},
-            {"frame": {**saved["frame"], "spread": [0.0, 0.0, 0.0]}},
-            {"frame": {**saved["frame"], "spread": [0.1, -0.5, 0.9]}},
-            {"frame": {**saved["frame"], "aspect": 1e6}},
+            {"frame": {**frame, "x": math.nan}},
+            {"frame": {**frame, "spread": [0.1, 0.2]}},
+            {"frame": {**frame, "spread": [0.0, 0.0, 0.0]}},
+            {"frame": {**frame, "spread": [0.1, -0.5, 0.9]}},
+            {"frame": {**frame, "aspect": 1e6}},
             {"about": 3},
-            {"hyper_parameters": {**saved["hyper_parameters"], "alphabet": list(range(62))}},
-            {"hyper_parameters": {**saved["hyper_parameters"], "alphabet": ["a"] * 62}},
+            {"channels": 2},
+            {"channels": None},
+            {"preprocessing": "ink", "channels": 3},
+            {"height": "30"},
+            {"height": 10**9},
+            {"charset": list(range(62))},
+            {"charset": ["a"] * 62},
         )
     ):
-        torch.save({**saved, **wrong}, tmp_path / str(number))
-        with pytest.raises(RunError, match="does not say how it reads pictures"):
+        torch.save({**saved, "hwr": {**saved["hwr"], **wrong}}, tmp_path / str(number))
+        with pytest.raises(RunError, match="does not say how images are prepared"):
             hwr.load(tmp_path / str(number))
 
 
@@ -551,8 +558,7 @@ def test_nothing_in_a_file_is_executed(run: Path, tmp_path: Path) -> None:
     files["text"].write_text("text")
     with zipfile.ZipFile(files["bomb"], "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(50_000_000))
-    parameters = {**saved["hyper_parameters"], "alphabet": ["a", "b"]}
-    torch.save({**saved, "hyper_parameters": parameters}, files["few"])
+    torch.save({**saved, "hwr": {**saved["hwr"], "charset": ["a", "b"]}}, files["few"])
     for file in files.values():
         with pytest.raises(RunError) as error:
             hwr.load(file)
@@ -565,20 +571,20 @@ TELEMETRY = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME", "
 
 
 def test_an_export_reads_the_same_without_torch(
-    run: Path, tmp_path: Path, pictures: list[Image.Image]
+    run: Path, tmp_path: Path, samples: list[Image.Image]
 ) -> None:
     file = tmp_path / "model.onnx"
     assert export.export(run, file) < 1e-5
     network, exported = hwr.load(run), hwr.load(file)
     for count in (1, 26):
         np.testing.assert_allclose(
-            exported.probabilities(pictures[:count]),
-            network.probabilities(pictures[:count]),
+            exported.probabilities(samples[:count]),
+            network.probabilities(samples[:count]),
             atol=1e-5,
         )
     assert exported.about == network.about
     assert exported.frame == network.frame
-    pictures[0].save(tmp_path / "a.png")
+    samples[0].save(tmp_path / "a.png")
     code = (
         "import sys, hwr; print(hwr.load('model.onnx').read('a.png'));"
         "assert not {'torch', 'pandas', 'scipy', 'sklearn', 'hydra'} & set(sys.modules)"
@@ -589,11 +595,11 @@ def test_an_export_reads_the_same_without_torch(
     done = subprocess.run(
         command, cwd=tmp_path, env=away, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == network.read(pictures[0])
+    assert done.stdout.strip() == network.read(samples[0])
     assert not (tmp_path / "home").exists()  # onnxruntime's telemetry would keep a number there
     model = onnx.load(file)
     (card,) = (json.loads(entry.value) for entry in model.metadata_props)
-    for wrong in ({"alphabet": ["a", "b"]}, {"size": [20, 20]}, {"size": [10**5, 10**5]}):
+    for wrong in ({"charset": ["a", "b"]}, {"height": 20}, {"height": 10**5, "width": 10**5}):
         onnx.helper.set_model_props(model, {"hwr": json.dumps({**card, **wrong})})
         onnx.save(model, tmp_path / "wrong.onnx")
         with pytest.raises(RunError, match=r"wrong\.onnx (does not|gives no)"):
@@ -608,15 +614,15 @@ def test_an_export_reads_the_same_without_torch(
         export.export(run, tmp_path)
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(file.read_bytes()[:-2000])
-    with pytest.raises(RunError, match="is no ONNX file"):
+    with pytest.raises(RunError, match="is not an ONNX file"):
         hwr.load(cut)
 
 
-def test_command(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None:
+def test_command(run: Path, tmp_path: Path, samples: list[Image.Image]) -> None:
     program = str(Path(sys.executable).with_name("hwr-predict"))
-    for name, picture in zip("AB", pictures, strict=False):
+    for name, image in zip("AB", samples, strict=False):
         (tmp_path / "set" / name).mkdir(parents=True)
-        picture.save(tmp_path / "set" / name / "1.png")
+        image.save(tmp_path / "set" / name / "1.png")
 
     def read(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         command = [program, str(run), *arguments]
@@ -629,7 +635,7 @@ def test_command(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["file"] for row in rows] == ["set/A/1.png", "set/B/1.png"]
     right = np.mean([row["prediction"] == row["file"][4] for row in rows])
-    assert done.stderr == f"accuracy {right:.4f} of 2 pictures\n"
+    assert done.stderr == f"accuracy {right:.4f} of 2 images\n"
     (tmp_path / "bad.png").write_text("text")
     some = read("set/A/1.png", "bad.png", "-", "--csv", stdin="set/B/1.png\n")
     assert some.returncode == 1
@@ -648,10 +654,10 @@ def test_command(run: Path, tmp_path: Path, pictures: list[Image.Image]) -> None
         text=True,
         check=False,
     )
-    assert "of 1 pictures" in inside.stderr
+    assert "of 1 images" in inside.stderr
     (tmp_path / "odd").mkdir()
     shutil.copy(tmp_path / "set/A/1.png", tmp_path / "odd/1.png")
-    assert "its folder 'odd' is no class" in read("odd", "--label-from-folder").stderr
+    assert "its folder 'odd' is not a class" in read("odd", "--label-from-folder").stderr
     assert read("-", stdin="set/A/1.png\r\nset/B\n").stdout.count("\n") == 2
     (tmp_path / "empty").mkdir()
     assert (read("empty").returncode, read("empty").stderr.count("\n")) == (1, 1)
@@ -728,3 +734,50 @@ def test_odd_names(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert done.returncode == 1
     assert done.stdout.startswith("~nosuchuser.png")
     assert "File name too long" in done.stderr
+
+
+def test_color(tmp_path: Path) -> None:
+    settings = ["data=folder", f"data.root={draw_colors(tmp_path / 'letters')}", "model=cnn"]
+    settings += ["data.channels=3", "split.val_size=0", "trainer.max_epochs=20"]
+    train(compose([*settings, "trainer.accelerator=cpu"]), tmp_path / "run")
+    recognizer = hwr.load(tmp_path / "run")
+    assert recognizer.channels == 3
+    assert repr(recognizer).endswith("'notebook' color images of 30 x 40>")
+    rows = [row.split(",") for row in (tmp_path / "run/predictions.csv").read_text().splitlines()]
+    files = [tmp_path / "letters" / row[0] for row in rows[1:]]
+    found = recognizer.predict(files)
+    assert [one.character for one in found] == [row[2] for row in rows[1:]]
+    assert [one.probability for one in found] == pytest.approx(
+        [float(row[3]) for row in rows[1:]], abs=1e-6
+    )
+    assert [one.character for one in found] == [row[1] for row in rows[1:]]  # by color alone
+    array = recognizer.prepare(files[0])
+    with Image.open(files[0]) as image:
+        expected = np.asarray(image.resize((40, 30))).transpose(2, 0, 1)
+        every = [
+            *(files[0], image, np.asarray(image), np.asarray(image) / 255, array),
+            *(torch.from_numpy(array), torch.from_numpy(array / 255), image.convert("RGBA")),
+        ]
+        np.testing.assert_array_equal(array, expected)
+        for one in every:
+            np.testing.assert_allclose(recognizer.prepare(one), array, atol=2)
+    many = np.stack([recognizer.prepare(file) for file in files])
+    plain = recognizer.probabilities(files)
+    np.testing.assert_allclose(recognizer.scores(many), plain, atol=1e-6)
+    np.testing.assert_allclose(recognizer.probabilities(torch.from_numpy(many)), plain, atol=1e-6)
+    assert recognizer.prepare(np.full((9, 9), 7, np.uint8)).shape == (3, 30, 40)
+    export.export(tmp_path / "run", tmp_path / "m.onnx")
+    exported = hwr.load(tmp_path / "m.onnx")
+    assert exported.channels == 3
+    np.testing.assert_allclose(exported.probabilities(files), plain, atol=1e-5)
+
+
+def draw_colors(folder: Path) -> Path:
+    """Draw strokes of the same shapes in two colors, a folder for each."""
+    for label, color in (("red", (200, 0, 0)), ("blue", (0, 0, 200))):
+        (folder / label).mkdir(parents=True)
+        for number in range(20):
+            image = Image.new("RGB", (80, 60), "white")
+            image.paste(color, (10 + number, 20, 30 + number, 40))
+            image.save(folder / label / f"{number}.png")
+    return folder

@@ -1,7 +1,5 @@
-"""What holds for any labels, writers, alphabets, pictures and predictions."""
+"""What holds for any labels, writers, charsets, pictures and predictions."""
 
-from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,62 +12,58 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.preprocessing import LabelEncoder
 
 from hwr import images, metrics
-from hwr.alphabet import Alphabet
-from hwr.config import compose
+from hwr.charset import Charset
+from hwr.data import HeldOutWritersSplit, KFoldSplit, StratifiedSplit, WriterSplit
 from hwr.errors import DataError
-from hwr.split import split
 
 settings.register_profile("hwr", deadline=None, derandomize=True, database=None)
 settings.load_profile("hwr")
 names = st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=30)
 
 
-@cache
-def configuration(kind: str) -> Any:
-    return compose([f"split={kind}", "split.val_size=0"]).split
-
-
 @st.composite
 def splits(draw: st.DrawFn) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Settings, labels and writers of a set that may be too small to be cut."""
-    kind = draw(st.sampled_from(["stratified", "kfold", "writer", "lockbox"]))
-    config = replace(
-        configuration(kind),
-        seed=draw(st.integers(0, 9)),
-        val_size=draw(st.sampled_from([0.0, 0.2, 0.5])),
+    """Draw a split, and labels and writers of a dataset that may be too small for it."""
+    kind: Any = draw(
+        st.sampled_from([StratifiedSplit, KFoldSplit, WriterSplit, HeldOutWritersSplit])
     )
+    settings: dict[str, Any] = {
+        "seed": draw(st.integers(0, 9)),
+        "val_size": draw(st.sampled_from([0.0, 0.2, 0.5])),
+    }
     writers = draw(st.integers(1, 60))
-    if kind == "stratified":
-        config = replace(config, test_size=draw(st.floats(0.05, 0.95)))
-    elif kind != "lockbox":
-        folds = draw(st.integers(2, 8))
-        config = replace(config, folds=folds, fold=draw(st.integers(0, folds - 1)))
+    if kind is StratifiedSplit:
+        settings["test_size"] = draw(st.floats(0.05, 0.95))
+    elif kind is not HeldOutWritersSplit:
+        settings["folds"] = draw(st.integers(2, 8))
+        settings["fold"] = draw(st.integers(0, settings["folds"] - 1))
     rows = draw(st.integers(2, 150))
     classes = draw(st.integers(2, 8))
     random = np.random.default_rng(draw(st.integers(0, 10**6)))
-    return config, random.integers(0, classes, rows), random.integers(1, writers + 1, rows)
+    labels, by = random.integers(0, classes, rows), random.integers(1, writers + 1, rows)
+    return kind(**settings), labels, by
 
 
 @given(splits())
 def test_splits(made: tuple[Any, np.ndarray, np.ndarray]) -> None:
-    """Each picture is in one part; every class is trained on; no hand is on both sides."""
-    config, label, writer = made
-    alphabet = tuple("abcdefgh")
+    """Each image is in one part; every class is trained on; no writer is on both sides."""
+    split, labels, writers = made
+    charset = tuple("abcdefgh")
     try:
-        parts = split(config, label, writer, alphabet)
+        parts = split.split(labels, writers, charset)
     except DataError:
         return
     every = np.concatenate([parts.train, parts.val, parts.test])
-    assert sorted(every.tolist()) == list(range(len(label)))
+    assert sorted(every.tolist()) == list(range(len(labels)))
     assert len(parts.train)
     assert len(parts.test)
-    assert (len(parts.val) > 0) == (config.val_size > 0)
-    assert set(label[parts.test]) | set(label[parts.val]) <= set(label[parts.train])
-    if config.name in ("writer", "lockbox"):
-        hands = [set(writer[rows]) for rows in (parts.train, parts.val, parts.test)]
-        assert not hands[0] & hands[2]
-        assert not hands[1] & (hands[0] | hands[2])
-    again = split(config, label, writer, alphabet)
+    assert (len(parts.val) > 0) == (split.val_size > 0)
+    assert set(labels[parts.test]) | set(labels[parts.val]) <= set(labels[parts.train])
+    if split.name in ("writer", "lockbox"):
+        people = [set(writers[rows]) for rows in (parts.train, parts.val, parts.test)]
+        assert not people[0] & people[2]
+        assert not people[1] & (people[0] | people[2])
+    again = split.split(labels, writers, charset)
     for name, rows in vars(parts).items():
         np.testing.assert_array_equal(rows, getattr(again, name))
 
@@ -77,17 +71,17 @@ def test_splits(made: tuple[Any, np.ndarray, np.ndarray]) -> None:
 @given(names)
 def test_alphabets(labels: list[str]) -> None:
     """Classes in scikit-learn's order; folding joins only what is alike, and twice is once."""
-    alphabet = Alphabet.of(labels)
+    charset = Charset.of(labels)
     encoder = LabelEncoder().fit(np.array(labels, object))
-    assert alphabet.names == tuple(encoder.classes_)
-    np.testing.assert_array_equal(alphabet.encode(labels), encoder.transform(labels))
-    for fold in (alphabet.fold(), alphabet.bymerge(), alphabet.lookalike()):
+    assert charset.names == tuple(encoder.classes_)
+    np.testing.assert_array_equal(charset.encode(labels), encoder.transform(labels))
+    for fold in (charset.fold(), charset.bymerge(), charset.lookalike()):
         np.testing.assert_array_equal(fold[fold], fold)
-        assert (fold <= np.arange(len(alphabet))).all()
-    for first, name in zip(alphabet.fold(), alphabet.names, strict=True):
-        assert alphabet.names[first].casefold() == name.casefold()
+        assert (fold <= np.arange(len(charset))).all()
+    for first, name in zip(charset.fold(), charset.names, strict=True):
+        assert charset.names[first].casefold() == name.casefold()
     with pytest.raises(DataError):
-        alphabet.encode(["nothing of four letters"])
+        charset.encode(["nothing of four letters"])
 
 
 @st.composite
@@ -121,8 +115,8 @@ def test_metrics(seed: int, classes: int, count: int) -> None:
     assume(len(np.unique(label)) > 1)
     scores = torch.from_numpy(random.normal(size=(count, classes)).round(1)).log_softmax(1)
     probability = scores.exp().numpy()
-    alphabet = Alphabet(tuple("0123456789abcdefghij"[:classes]))
-    found = metrics.evaluate(scores, torch.from_numpy(label), alphabet)
+    charset = Charset(tuple("0123456789abcdefghij"[:classes]))
+    found = metrics.evaluate(scores, torch.from_numpy(label), charset)
     guess = probability.argmax(1)
     present = np.unique(label)
     pairs = [(label == k, probability[:, k]) for k in present]

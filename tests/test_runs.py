@@ -1,4 +1,4 @@
-"""hwr-runs: grouping, intervals, formats, broken folders."""
+"""Test hwr-runs: groups, intervals, formats, broken folders."""
 
 import csv
 import io
@@ -18,9 +18,11 @@ from scipy.stats import t
 
 from hwr.comparison import compare, sentences
 from hwr.errors import RunError
-from hwr.folders import mark_failed
+from hwr.folders import difference, mark_failed, read, substituted
 from hwr.rendering import plot, render
 from hwr.runs import main, read_runs, select, table
+
+SPLITS = {"stratified": "StratifiedSplit", "kfold": "KFoldSplit"}
 
 
 def write(
@@ -30,33 +32,45 @@ def write(
     epochs: int = 30,
     val: float | None = None,
     model: str = "cnn",
-    augment: dict[str, Any] | None = None,
-    **split: Any,
-) -> None:
-    """A finished run by hand."""
+    split: str = "stratified",
+    settings: dict[str, Any] | None = None,
+    **cut: Any,
+) -> dict[str, Any]:
+    """Write a finished run, and return its settings."""
     names = ("acc_nocase", "top3", "loss", "auroc", "ap")
+    cut = {"_target_": f"hwr.data.{SPLITS[split]}", "seed": seed, **cut}
+    config = {
+        "seed": seed,
+        "model": {"_target_": f"hwr.models.{model.upper()}"},
+        "data": {"_target_": "hwr.data.FolderDataset", "name": "english", "root": str(folder)},
+        "split": cut,
+        "trainer": {"max_epochs": epochs},
+        **(settings or {}),
+    }
     metrics = {
         "model": model,
         "data": "english",
         **({} if val is None else {"val/acc": val}),
-        "split": split.get("name", "stratified"),
+        "split": split,
+        "partial": False,
         "test/acc": acc,
         **{f"test/{name}": 0.5 for name in names},
         "train/acc": 0.9,
         "fit_seconds": 2.0,
         "parameters": 10,
-        "train_pictures": 300,
-        "test_pictures": 100,
-        "config": {
-            "seed": seed,
-            "model": {"name": model},
-            **({"augment": augment} if augment else {}),
-            "split": {"name": "stratified", "seed": seed, **split},
-            "trainer": {"max_epochs": epochs},
-        },
+        "train_images": 300,
+        "test_images": 100,
+        "config": config,
     }
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    return config
+
+
+def unfinished(folder: Path, text: str) -> None:
+    """Write what Hydra leaves of a run that was cut off."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/config.yaml").write_text(text)
 
 
 def test_rows_by_setting(tmp_path: Path) -> None:
@@ -69,26 +83,116 @@ def test_rows_by_setting(tmp_path: Path) -> None:
     assert short["acc"] == pytest.approx(0.73)
 
 
-def test_a_group_is_told_by_its_name(tmp_path: Path) -> None:
-    hand = {"name": "hand", "rotate": 12, "pen": 0.7}
-    write(tmp_path / "0", 0.7, augment=hand)
-    write(tmp_path / "1", 0.8, augment={"name": "none", "rotate": 0, "pen": 0})
+def test_a_group_has_as_few_keys_as_tell_it_apart(tmp_path: Path) -> None:
+    augment = {"_target_": "hwr.data.Augment", "rotate": 12, "stroke_width": 0.7}
+    none = augment | {"rotate": 0, "stroke_width": 0.0}
+    write(tmp_path / "0", 0.7, settings={"augment": augment})
+    write(tmp_path / "1", 0.8, settings={"augment": none})
     assert [row["setting"] for row in table(read_runs([tmp_path]))] == [
-        "augment=none",
-        "augment=hand",
+        "augment.rotate=0",
+        "augment.rotate=12",
     ]
-    write(tmp_path / "2", 0.9, augment=hand | {"pen": 0})
+    write(tmp_path / "2", 0.9, settings={"augment": augment | {"stroke_width": 0.0}})
     assert table(read_runs([tmp_path]))[0]["setting"] == (
-        "augment=hand augment.pen=0 augment.rotate=12"
+        "augment.rotate=12 augment.stroke_width=0.0"
     )
+    optimizers = [{"_target_": "torch.optim.SGD", "lr": 1}, {"_target_": "torch.optim.AdamW"}]
+    for number, optimizer in enumerate(optimizers):
+        write(tmp_path / f"o{number}", 0.1, model="mlp", settings={"optimizer": optimizer})
+    rows = table(select(read_runs([tmp_path]), ["model=mlp"]))
+    assert {row["setting"] for row in rows} == {"optimizer=SGD", "optimizer=AdamW"}
+
+
+def test_a_key_that_only_one_run_has_makes_them_different(tmp_path: Path) -> None:
+    write(tmp_path / "0", 0.7)
+    write(tmp_path / "1", 0.8, settings={"trainer": {"max_epochs": 30, "gradient_clip_val": 1}})
+    runs = read_runs([tmp_path])
+    assert [row["setting"] for row in table(runs)] == ["trainer.gradient_clip_val=1", "-"]
+    with pytest.raises(RunError, match=r"differ in trainer\.gradient_clip_val \(1, unset\)"):
+        compare(runs, runs)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"ckpt_path": None}, {"ckpt_path": "s/0/checkpoints/last.ckpt"}, True),
+        ({"output_dir": "a"}, {"output_dir": "b"}, True),
+        ({"callbacks": {"a": {"x": 1}}}, {}, True),
+        ({"logger": {"a": {"x": 1}}}, {"logger": {"a": {"x": 2}}}, True),
+        ({"n_jobs": 1}, {"n_jobs": 2}, True),
+        ({"init_from": "a/pre/checkpoints/last.ckpt"}, {"init_from": "/b/pre"}, True),
+        ({"init_from": "a/pre"}, {"init_from": "a/other"}, False),
+        ({"init_from": None}, {"init_from": "a/other"}, False),
+        ({"label_smoothing": 0.1}, {}, False),
+        ({"added": None}, {}, False),
+    ],
+)
+def test_what_makes_settings_equal(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], same: bool
+) -> None:
+    first = write(tmp_path / "0", 0.7, settings=one)
+    second = write(tmp_path / "1", 0.7, settings=other)
+    assert (difference(first, second) is None) == same
+    assert len(table(read_runs([tmp_path]))) == (1 if same else 2)
+
+
+def test_partial_runs_are_listed_and_never_ranked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "0", 0.7, 0, val=0.7)
+    write(tmp_path / "1", 0.8, 1, val=0.8)
+    file = tmp_path / "1/metrics.json"
+    metrics = json.loads(file.read_text()) | {"partial": True}
+    del metrics["test/acc"]
+    file.write_text(json.dumps(metrics))
+    (row,) = table(read_runs([tmp_path]))
+    assert (row["runs"], row["partial"], row["acc"], row["val_acc"]) == (1, 1, 0.7, 0.7)
+    monkeypatch.setattr("sys.argv", ["hwr-runs", str(tmp_path)])
+    main()
+    assert capsys.readouterr().out.splitlines()[-1] == f"partial: {tmp_path / '1'}"
+    monkeypatch.setattr("sys.argv", ["hwr-runs", str(tmp_path / "1")])
+    main()
+    assert capsys.readouterr().out.splitlines()[-1] == f"partial: {tmp_path / '1'}"
+
+
+def test_names_of_unfinished_runs(tmp_path: Path) -> None:
+    for number, (node, name) in enumerate(
+        [
+            ({"_target_": "hwr.data.StratifiedSplit"}, "stratified"),
+            ({"_target_": "hwr.data.KFoldSplit"}, "kfold"),
+            ({"_target_": "hwr.data.WriterSplit"}, "writer"),
+            ({"_target_": "hwr.data.HeldOutWritersSplit"}, "lockbox"),
+            ({"_target_": "mine.Dataset"}, "dataset"),
+            ({"_target_": "mine.X", "name": "y"}, "y"),
+            ({}, "-"),
+        ]
+    ):
+        unfinished(tmp_path / str(number), json.dumps({"split": node, "seed": number}))
+        (row,) = table(read_runs([tmp_path / str(number)]))
+        assert (row["model"], row["split"]) == ("forest", name)
+    text = "model: {_target_: pkg.ResNet}\ndata: {_target_: pkg.MyDataModule}\nsplit: {}\n"
+    unfinished(tmp_path / "own", text)
+    (row,) = table(read_runs([tmp_path / "own"]))
+    assert (row["model"], row["data"]) == ("resnet", "my")
+
+
+def test_an_evaluation_is_no_run(tmp_path: Path) -> None:
+    write(tmp_path / "0", 0.7)
+    unfinished(tmp_path / "eval", "data: {name: english}\nckpt_path: ../0\n")
+    assert len(read_runs([tmp_path])) == 1
+    (tmp_path / "eval/evaluation.json").write_text('{"acc": 0.5, "config": {"ckpt_path": "0"}}')
+    assert len(read_runs([tmp_path])) == 1
+    evaluation = read(tmp_path / "eval")
+    assert evaluation is not None
+    assert difference(evaluation.config, {"ckpt_path": "1"}) == "ckpt_path=0, not 1"
 
 
 def test_interval_of_overlapping_splits(tmp_path: Path) -> None:
-    figures = [0.7, 0.74, 0.75]
-    for seed, acc in enumerate(figures):
+    accuracies = [0.7, 0.74, 0.75]
+    for seed, acc in enumerate(accuracies):
         write(tmp_path / str(seed), acc, seed)
     (row,) = table(read_runs([tmp_path]))
-    spread, quantile = statistics.stdev(figures), t.ppf(0.975, 2)
+    spread, quantile = statistics.stdev(accuracies), t.ppf(0.975, 2)
     half = quantile * spread * (1 / 3 + 100 / 300) ** 0.5
     assert row["acc_high"] - row["acc"] == pytest.approx(half)
     assert row["one_run_high"] - row["acc"] == pytest.approx(quantile * spread * (4 / 3) ** 0.5)
@@ -96,12 +200,12 @@ def test_interval_of_overlapping_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("same_cut", "shared"), [(True, 0), (False, 1 / 3)])
 def test_interval_of_folds(tmp_path: Path, same_cut: bool, shared: float) -> None:
-    figures = [0.7, 0.74, 0.75]
-    for fold, acc in enumerate(figures):
+    accuracies = [0.7, 0.74, 0.75]
+    for fold, acc in enumerate(accuracies):
         seed = 0 if same_cut else fold
-        write(tmp_path / str(fold), acc, seed, name="kfold", folds=3, fold=fold)
+        write(tmp_path / str(fold), acc, seed, split="kfold", folds=3, fold=fold)
     (row,) = table(read_runs([tmp_path]))
-    half = t.ppf(0.975, 2) * statistics.stdev(figures) * (1 / 3 + shared) ** 0.5
+    half = t.ppf(0.975, 2) * statistics.stdev(accuracies) * (1 / 3 + shared) ** 0.5
     assert row["acc_high"] - row["acc"] == pytest.approx(half)
 
 
@@ -142,9 +246,9 @@ def test_command(
     assert capsys.readouterr().err == f"hwr-runs: no folder {tmp_path / 'absent'}\n"
 
 
-def guesses(folder: Path, files: range, right: set[int]) -> None:
-    """Predictions by hand: these of the pictures are read rightly."""
-    rows = "".join(f"{file},A,{'A' if file in right else 'B'},0.5\n" for file in files)
+def guesses(folder: Path, files: range, correct: set[int]) -> None:
+    """Write predictions, of which these are correct."""
+    rows = "".join(f"{file},A,{'A' if file in correct else 'B'},0.5\n" for file in files)
     (folder / "predictions.csv").write_text(f"file,label,prediction,probability\n{rows}")
 
 
@@ -166,13 +270,11 @@ def test_best_is_by_validation_never_by_test(tmp_path: Path) -> None:
 def test_failed_and_unfinished_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "0", 0.7, 0)
-    config = json.loads((tmp_path / "0/metrics.json").read_text())["config"]
+    config = write(tmp_path / "0", 0.7, 0)
     mark_failed(tmp_path / "1", config, ValueError("no\nway"))
-    (tmp_path / "2").mkdir()
-    (tmp_path / "2/config.yaml").write_text(json.dumps(config))
-    (tmp_path / "10").mkdir()
-    (tmp_path / "10/config.yaml").write_text(json.dumps(config))
+    unresolved = config | {"split": config["split"] | {"seed": "${seed}"}}
+    for name in ("2", "10"):
+        unfinished(tmp_path / name, json.dumps(unresolved))
     (row,) = table(read_runs([tmp_path]))
     assert (row["runs"], row["failed"], row["unfinished"]) == (1, 1, 2)
     monkeypatch.setattr("sys.argv", ["hwr-runs", str(tmp_path)])
@@ -190,7 +292,7 @@ def test_filter_and_sort(tmp_path: Path) -> None:
     for number, epochs in enumerate([1, 1, 2]):
         write(tmp_path / str(number), 0.7 + number / 10, number, epochs)
     runs = read_runs([tmp_path])
-    assert len(select(runs, ["trainer.max_epochs=1.0", "model=cnn"])) == 2
+    assert len(select(runs, ["trainer.max_epochs=1.0", "model=cnn", "split=stratified"])) == 2
     one, two = table(runs, "setting")
     assert (one["setting"], two["setting"]) == ("trainer.max_epochs=1", "trainer.max_epochs=2")
     assert [row["runs"] for row in table(runs, "runs")] == [2, 1]
@@ -224,14 +326,14 @@ def test_comparison_over_overlapping_splits(tmp_path: Path) -> None:
 
 
 def test_comparison_over_folds(tmp_path: Path) -> None:
-    """A plain paired t as scipy has it, and McNemar's test by hand."""
+    """Compare with the paired t of scipy, and McNemar's test by hand."""
     first, second = [0.7, 0.74, 0.78], [0.6, 0.66, 0.61]
     for fold, (one, other) in enumerate(zip(first, second, strict=True)):
-        pictures = range(10 * fold, 10 * fold + 10)
-        for model, acc, right in (("cnn", one, set(pictures)), ("mlp", other, {10 * fold})):
+        images = range(10 * fold, 10 * fold + 10)
+        for model, acc, correct in (("cnn", one, set(images)), ("mlp", other, {10 * fold})):
             folder = tmp_path / f"{model}{fold}"
-            write(folder, acc, 0, model=model, name="kfold", folds=3, fold=fold)
-            guesses(folder, pictures, right - {5})
+            write(folder, acc, 0, model=model, split="kfold", folds=3, fold=fold)
+            guesses(folder, images, correct - {5})
     runs = read_runs([tmp_path])
     sides = select(runs, ["model=cnn"]), select(runs, ["model=mlp"])
     found = compare(*sides)
@@ -241,15 +343,15 @@ def test_comparison_over_folds(tmp_path: Path) -> None:
     assert found["p"] == pytest.approx(test.pvalue)
     only = 30 - 3 - 1
     assert found["mcnemar"] == {
-        **{"pictures": 30, "only_first": only, "only_second": 0},
+        **{"images": 30, "only_first": only, "only_second": 0},
         "p": pytest.approx(2 * 0.5**only),
     }
-    assert "McNemar over 30 pictures" in sentences(found, ["a", "b"])
+    assert "McNemar over 30 images" in sentences(found, ["a", "b"])
     guesses(tmp_path / "cnn1", range(10), set())  # tested twice now
     assert compare(*sides)["mcnemar"] is None
 
 
-def test_comparison_of_what_is_no_setting(tmp_path: Path) -> None:
+def test_comparison_of_several_settings(tmp_path: Path) -> None:
     write(tmp_path / "a", 0.7, epochs=1)
     write(tmp_path / "b", 0.7, epochs=2)
     write(tmp_path / "c", 0.7, 5, model="mlp")
@@ -266,8 +368,8 @@ def test_plot(tmp_path: Path) -> None:
         write(tmp_path / f"a{seed}", 0.7 + seed / 100, seed)
     write(tmp_path / "b", 0.8, model="mlp")
     plot(table(read_runs([tmp_path])), tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as picture:
-        assert (picture.format, picture.width) == ("PNG", 1200)
+    with Image.open(tmp_path / "plot.png") as image:
+        assert (image.format, image.width) == ("PNG", 1200)
     assert [path.name for path in tmp_path.glob("*plot*")] == ["plot.png"]
 
 
@@ -282,6 +384,7 @@ def test_a_thousand_runs_in_three_seconds(tmp_path: Path) -> None:
     for number in range(1000):
         write(tmp_path / str(number), 0.7, number, epochs=number % 50)
         (tmp_path / str(number) / "checkpoints").mkdir()
+        (tmp_path / str(number) / ".hydra").mkdir()
     started = time.perf_counter()
     rows = table(read_runs([tmp_path]))
     assert time.perf_counter() - started < 3
@@ -292,24 +395,24 @@ def test_a_thousand_runs_in_three_seconds(tmp_path: Path) -> None:
     ("content", "why"),
     [
         ("[" * 200_000, "it is nested too deeply"),
-        ({"test/acc": "x"}, "its test/acc is no number"),
-        ({"val/acc": "x"}, "its val/acc is no number"),
-        ({"parameters": [1]}, "its parameters is no number"),
-        ({"test/acc": 10**400}, "its test/acc is no number"),
-        ({"test/acc": math.nan}, "its test/acc is no number"),
-        ({"test/acc": None}, "its test/acc is no number"),
-        ({"test/loss": -math.inf}, "its test/loss is no number"),
-        ({"parameters": math.nan}, "its parameters is no number"),
-        ({"parameters": math.inf}, "its parameters is no number"),
-        ({"test_pictures": "x"}, "its test_pictures is no number of pictures"),
-        ({"test_pictures": 0.5}, "its test_pictures is no number of pictures"),
-        ({"train_pictures": None}, "its train_pictures is no number of pictures"),
-        ({"train_pictures": 0}, "its train_pictures is no number of pictures"),
+        ({"test/acc": "x"}, "its test/acc is not a finite number"),
+        ({"val/acc": "x"}, "its val/acc is not a finite number"),
+        ({"parameters": [1]}, "its parameters is not a finite number"),
+        ({"test/acc": 10**400}, "its test/acc is not a finite number"),
+        ({"test/acc": math.nan}, "its test/acc is not a finite number"),
+        ({"test/acc": None}, "its test/acc is not a finite number"),
+        ({"test/loss": -math.inf}, "its test/loss is not a finite number"),
+        ({"parameters": math.nan}, "its parameters is not a finite number"),
+        ({"parameters": math.inf}, "its parameters is not a finite number"),
+        ({"test_images": "x"}, "its test_images is not a number of images"),
+        ({"test_images": 0.5}, "its test_images is not a number of images"),
+        ({"train_images": None}, "its train_images is not a number of images"),
+        ({"train_images": 0}, "its train_images is not a number of images"),
         ({"config": {"split": "x"}}, "its split is no group of settings"),
         ({"config": [1]}, "it lacks config"),
     ],
 )
-def test_strange_figures_are_left_out(
+def test_strange_metrics_are_left_out(
     content: str | dict[str, Any], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a", 0.8)
@@ -344,13 +447,35 @@ def test_strange_settings_of_an_unfinished_run_are_left_out(
     content: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a", 0.8)
-    for name, text in (("b", content), ("c", "split: {seed: 1.0e-05, name: 'a${b'}")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(text)
-    _, whole = read_runs([tmp_path])
-    assert whole.config == {"split": {"seed": 1e-5, "name": "a${b"}}
+    unfinished(tmp_path / "b", content)
+    unfinished(tmp_path / "c", "split: {seed: 1.0e-05, name: 'a${b'}")
+    _, run = read_runs([tmp_path])
+    assert run.config == {"split": {"seed": 1e-5, "name": "a${b"}}
     (said,) = capsys.readouterr().err.splitlines()
     assert why in said
+
+
+def test_settings_of_a_stranger_are_not_resolved() -> None:
+    config = {
+        "seed": 3,
+        "split": {"seed": "${seed}", "size": "${other.size}", "all": "${other}"},
+        "other": {"size": 0.5, "list": [1], "copy": "${other.list}"},
+        "root": "${oc.env:HOME}",
+        "text": "x ${seed}",
+        "absent": "${nowhere}",
+    }
+    assert substituted(config) == config | {
+        "split": {"seed": 3, "size": 0.5, "all": "${other}"},
+    }
+
+
+def test_a_resumed_run_is_that_of_its_first_settings(tmp_path: Path) -> None:
+    unfinished(tmp_path / "a", "split: {seed: 1}")
+    unfinished(tmp_path / "a/.hydra/resume-1", "split: {seed: 2}")
+    run = read(tmp_path / "a")
+    assert run is not None
+    assert run.config == {"split": {"seed": 1}}
+    assert len(read_runs([tmp_path])) == 1
 
 
 @pytest.mark.parametrize("split", [{}, {"fold": [1], "seed": [1]}])
@@ -395,7 +520,7 @@ def test_names_cannot_move_the_cursor_or_break_the_table(
     ("arguments", "sentence"),
     [
         (["x" * 300], "no folder xxx"),
-        (["--plot", "."], "is no file that could be written"),
+        (["--plot", "."], "is no file"),
     ],
 )
 def test_odd_places(

@@ -1,4 +1,4 @@
-"""Splits: the notebook's rows, nobody on both sides, and what cannot be cut."""
+"""Splits: the notebook's rows, no writer on both sides, and what cannot be split."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from hwr import data, synthetic, table
 from hwr.config import compose
+from hwr.data import FolderDataset, Split, StratifiedSplit, drawing, load_split, table
+from hwr.data.splits import rows_of_writers
 from hwr.errors import ConfigError, DataError
-from hwr.split import Split, rows_by, split
 
-NAMES = tuple(synthetic.CHARACTERS)
+NAMES = tuple(drawing.CHARACTERS)
 LABEL = np.repeat(np.arange(62), 10)
 WRITER = np.tile(np.arange(1, 11), 62)
 
 
 def cut(*overrides: str, label: np.ndarray = LABEL, writer: np.ndarray | None = WRITER) -> Split:
-    return split(compose(list(overrides)).split, label, writer, NAMES)
+    return load_split(compose(list(overrides)).split).split(label, writer, NAMES)
 
 
 def together(parts: Split) -> list[int]:
@@ -26,11 +26,13 @@ def together(parts: Split) -> list[int]:
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
 def test_the_rows_of_the_notebook(real: Path, seed: int) -> None:
-    chars = data.load(compose([f"data.root={real}"]).data)
-    config = compose(["experiment=notebook_cnn", f"seed={seed}"]).split
-    parts = split(config, chars.label, chars.writer, chars.alphabet.names)
-    rows = np.arange(len(chars.label))
-    train, test = train_test_split(rows, stratify=chars.label, test_size=0.25, random_state=seed)
+    dataset = FolderDataset("english", real, "english.csv")
+    split = load_split(compose(["experiment=notebook_cnn", f"seed={seed}"]).split)
+    assert split == StratifiedSplit(seed=seed, val_size=0, val_is_test=True)
+    labels = dataset.labels.numpy()
+    parts = split.split(labels, dataset.writers, dataset.charset.names)
+    rows = np.arange(len(labels))
+    train, test = train_test_split(rows, stratify=labels, test_size=0.25, random_state=seed)
     np.testing.assert_array_equal(parts.train, train)
     np.testing.assert_array_equal(parts.test, test)
     np.testing.assert_array_equal(parts.val, test)
@@ -74,9 +76,9 @@ def test_a_lockbox_is_tested_and_nothing_else_sees_it() -> None:
     assert together(parts) == list(range(len(LABEL)))
     assert set(WRITER[parts.test]) == {2, 3, 10}
     assert not set(WRITER[parts.val]) & set(WRITER[parts.train])
-    with pytest.raises(DataError, match=r"no picture is by split\.test_writers=45-55"):
+    with pytest.raises(DataError, match=r"no image is by split\.test_writers=45-55"):
         cut("split=lockbox")
-    with pytest.raises(DataError, match=r"split\.test_writers=1-10 leaves nobody"):
+    with pytest.raises(DataError, match=r"split\.test_writers=1-10 leaves no writer"):
         cut("split=lockbox", "split.test_writers=1-10")
     with pytest.raises(ConfigError, match=r"split\.test_writers=a must be numbers"):
         cut("split=lockbox", "split.test_writers=a")
@@ -86,12 +88,9 @@ def test_a_lockbox_is_tested_and_nothing_else_sees_it() -> None:
 def test_only_what_some_writers_wrote_takes_part(kind: str) -> None:
     parts = cut(f"split={kind}", "split.writers=1-7", "split.val_size=0.2")
     assert together(parts) == np.flatnonzero(WRITER <= 7).tolist()
-    alone = split(
-        compose([f"split={kind}", "split.val_size=0.2"]).split,
-        LABEL[WRITER <= 7],
-        WRITER[WRITER <= 7],
-        NAMES,
-    )
+    split = load_split(compose([f"split={kind}", "split.val_size=0.2"]).split)
+    assert split.name == kind
+    alone = split.split(LABEL[WRITER <= 7], WRITER[WRITER <= 7], NAMES)
     assert np.array_equal(parts.test, np.flatnonzero(WRITER <= 7)[alone.test])
     with pytest.raises(DataError, match=r"split\.writers= needs to know who wrote"):
         cut(f"split={kind}", "split.writers=1-7", writer=None)
@@ -100,25 +99,26 @@ def test_only_what_some_writers_wrote_takes_part(kind: str) -> None:
 def test_ranges_of_writers_may_be_of_any_length() -> None:
     for most in ("10", "99999999999999", "9" * 5000):
         assert (
-            rows_by(f"9-{most}", WRITER, "writers").tolist() == np.flatnonzero(WRITER > 8).tolist()
+            rows_of_writers(f"9-{most}", WRITER, "writers").tolist()
+            == np.flatnonzero(WRITER > 8).tolist()
         )
     for nobody in ("5-1", "11-20", "9" * 30):
-        with pytest.raises(DataError, match=f"no picture is by writers={nobody}"):
-            rows_by(nobody, WRITER, "writers")
+        with pytest.raises(DataError, match=f"no image is by writers={nobody}"):
+            rows_of_writers(nobody, WRITER, "writers")
 
 
 def test_what_cannot_be_cut() -> None:
-    with pytest.raises(DataError, match="other names; use split=stratified"):
+    with pytest.raises(DataError, match="use split=stratified"):
         cut("split=writer", writer=None)
     with pytest.raises(DataError, match=r"split\.folds=11 needs as many writers"):
         cut("split=writer", "split.folds=11")
-    with pytest.raises(DataError, match="needs 2 pictures of every class, but 'z' has 1"):
+    with pytest.raises(DataError, match="needs 2 images of every class, but 'z' has 1"):
         cut(label=np.append(np.delete(LABEL, LABEL == 61), 61))
-    with pytest.raises(DataError, match=r"split\.folds=11 needs 11 pictures of every class"):
+    with pytest.raises(DataError, match=r"split\.folds=11 needs 11 images of every class"):
         cut("split=kfold", "split.folds=11")
-    with pytest.raises(DataError, match=r"split\.test_size=0\.01 of 620 pictures"):
+    with pytest.raises(DataError, match=r"split\.test_size=0\.01 of 620 images"):
         cut("split.test_size=0.01")
-    with pytest.raises(DataError, match=r"split\.val_size=0\.1 of 465 pictures"):
+    with pytest.raises(DataError, match=r"split\.val_size=0\.1 of 465 images"):
         cut("split.val_size=0.1")
 
 

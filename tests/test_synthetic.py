@@ -1,4 +1,4 @@
-"""The built-in pen: the same on disk and in memory, and writers with a hand of their own."""
+"""Synthetic images: the same on disk and in memory, and writers who differ."""
 
 import subprocess
 import sys
@@ -6,25 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageChops
 
-from hwr import data, dataset, synthetic
+from hwr import dataset
 from hwr.config import compose
+from hwr.data import SyntheticDataset, drawing, load_dataset
 from hwr.errors import ConfigError, DataError
 
 
 def test_drawn_then_read_is_the_same(tmp_path: Path) -> None:
     dataset.draw(tmp_path / "pen", 3, 5)
-    read = data.load(compose(["data=folder", f"data.root={tmp_path / 'pen'}"]).data)
-    drawn = data.load(compose(["data=synthetic", "data.writers=3", "data.seed=5"]).data)
+    read = load_dataset(compose(["data=folder", f"data.root={tmp_path / 'pen'}"]).data)
+    drawn = load_dataset(compose(["data=synthetic", "data.writers=3", "data.seed=5"]).data)
     assert read.files == drawn.files
-    np.testing.assert_array_equal(read.image, drawn.image)
-    np.testing.assert_array_equal(read.label, drawn.label)
-    np.testing.assert_array_equal(read.writer, drawn.writer)
+    np.testing.assert_array_equal(read.images, drawn.images)
+    np.testing.assert_array_equal(read.labels, drawn.labels)
+    np.testing.assert_array_equal(read.writers, drawn.writers)
     with Image.open(tmp_path / "pen/Img/img011-002.png") as picture:
         assert picture.size == (1200, 900)
         assert set(np.unique(picture)) == {0, 255}
-        assert np.array_equal(picture, synthetic.pictures(2, 5)[10])
+        assert np.array_equal(picture, drawing.draw_images(2, 5)[10])
 
 
 def test_draw_replaces_nothing(tmp_path: Path) -> None:
@@ -49,8 +51,8 @@ def test_nothing_is_left_of_a_broken_off_drawing(
 
 
 def test_every_character_has_forms() -> None:
-    assert set(synthetic._forms()) == set(synthetic.CHARACTERS)
-    for character, forms in synthetic._forms().items():
+    assert set(drawing._forms()) == set(drawing.CHARACTERS)
+    for character, forms in drawing._forms().items():
         assert len(forms) >= 2, character
         assert any(not form.joined for form in forms), character
         for form in forms:
@@ -63,7 +65,7 @@ def test_every_character_has_forms() -> None:
 def ink(writers: range) -> np.ndarray:
     """Height and middle across of the ink, shape (62, writers, 2)."""
     boxes = [
-        [ImageChops.invert(picture).getbbox() for picture in synthetic.pictures(writer, 0)]
+        [ImageChops.invert(picture).getbbox() for picture in drawing.draw_images(writer, 0)]
         for writer in writers
     ]
     left, top, right, bottom = np.array(boxes, dtype=float).transpose(2, 1, 0)
@@ -79,6 +81,22 @@ def test_a_writer_holds_over_all_characters() -> None:
     assert share[1] == pytest.approx(0.68, abs=0.15)
 
 
+def test_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    cache = str(tmp_path)
+    one, again = (SyntheticDataset(writers=2, cache=cache) for _ in range(2))
+    assert torch.equal(one.images, again.images)
+    assert one.fingerprint == again.fingerprint
+    assert "".join(one.charset.names) == drawing.CHARACTERS
+    three = SyntheticDataset(writers=3, cache=cache).images
+    assert torch.equal(one.images, three.view(62, 3, 1, 30, 40)[:, :2].reshape(-1, 1, 30, 40))
+    other = SyntheticDataset(writers=2, seed=1, cache=cache)
+    assert not torch.equal(one.images, other.images)
+    assert one.files[:3] == ("Img/img001-001.png", "Img/img001-002.png", "Img/img002-001.png")
+    color = SyntheticDataset(writers=2, channels=3, cache=cache)
+    assert color.images.shape == (124, 3, 30, 40)
+    assert torch.equal(color[5][0], one[5][0].expand(3, -1, -1))
+
+
 def test_command(tmp_path: Path) -> None:
     program = [str(Path(sys.executable).with_name("hwr-data"))]
 
@@ -89,15 +107,15 @@ def test_command(tmp_path: Path) -> None:
 
     done = run("draw", "pen", "--writers", "2", "--seed", "3")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "124 pictures of 2 writers" in done.stdout
+    assert "124 images of 2 writers" in done.stdout
     again = run("draw", "pen")
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
     assert "exists already" in again.stderr
     shown = run("show", "pen")
     assert shown.returncode == 0
-    assert "124 pictures, 62 classes of 2 pictures, 2 writers" in shown.stdout
-    for name in ("overview.png", "statistics.png", "pictures.csv"):
+    assert "124 images, 62 classes of 2 images, 2 writers" in shown.stdout
+    for name in ("overview.png", "statistics.png", "images.csv"):
         assert (tmp_path / "outputs/show/pen" / name).stat().st_size > 1000
     verified = run("verify", "pen")
     assert verified.returncode == 1

@@ -1,4 +1,4 @@
-"""The wheel, installed elsewhere with no checkout near: it trains, and it reads without torch."""
+"""Test the wheel, installed elsewhere with no checkout near: training, and inference alone."""
 
 import os
 import subprocess
@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy
 import pytest
 
-from hwr import export, synthetic
+from hwr import export
 from hwr.config import compose
-from hwr.train import train
+from hwr.data import drawing
+from hwr.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
+TINY = ["data=synthetic", "data.writers=4", "model=mlp", "trainer.max_epochs=1", "split.val_size=0"]
 
 
 @pytest.fixture(scope="module")
@@ -27,48 +29,50 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def test_the_wheel_trains_elsewhere(site: Path, tmp_path: Path) -> None:
-    overrides = "data=synthetic data.writers=4 model=mlp trainer.max_epochs=1 split.val_size=0"
-    code = "import hwr, hwr.commands; print(hwr.__file__); hwr.commands.train()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *overrides.split()],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site)},
+def python(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **more},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+
+
+def test_all_files_are_in_the_wheel(site: Path) -> None:
+    """Settings, drawn letters, checksums and the mark of types, beside the modules."""
+    for name in ("conf", "hwr"):
+        ours = {path.relative_to(ROOT / name) for path in (ROOT / name).rglob("*.*")}
+        place = site / "hwr/conf" if name == "conf" else site / "hwr"
+        missing = [str(path) for path in ours if not (place / path).exists()]
+        assert not [path for path in missing if "__pycache__" not in path]
+
+
+def test_the_wheel_trains_elsewhere(site: Path, tmp_path: Path) -> None:
+    code = "import hwr, hwr.commands; print(hwr.__file__); hwr.commands.train()"
+    done = python(tmp_path, "-c", code, *TINY, PYTHONPATH=str(site))
+    assert (done.returncode, done.stderr) == (0, "")
     assert str(site) in done.stdout
     assert len(list(tmp_path.glob("outputs/*/*/metrics.json"))) == 1
 
 
-def test_an_export_is_read_without_torch_and_pandas(site: Path, tmp_path: Path) -> None:
-    settings = ["data=synthetic", "data.writers=4", "model=mlp", "trainer.max_epochs=1"]
-    train(compose([*settings, "split.val_size=0"]), tmp_path / "run")
+def test_onnx_files_are_read_without_torch(site: Path, tmp_path: Path) -> None:
+    """Inference with ONNX needs NumPy, Pillow and the packages of hwr[onnx], nothing else."""
+    train(compose([*TINY, "callbacks=light"]), tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "model.onnx")
-    synthetic.pictures(5, 0)[10].save(tmp_path / "a.png")
+    drawing.draw_images(5, 0)[10].save(tmp_path / "a.png")
     packages = tmp_path / "packages"
     packages.mkdir()
     onnx = ("onnxruntime", "onnx", "google", "ml_dtypes", "typing_extensions.py")
     for name in ("numpy", "numpy.libs", "PIL", "pillow.libs", *onnx):
         if (there := Path(numpy.__file__).parent.with_name(name)).exists():
             (packages / name).symlink_to(there)
-    code = f"import sys; sys.path += [{str(site)!r}, {str(packages)!r}]\n"
-    read = "import hwr; print(hwr.load('model.onnx').read('a.png'), hwr.__file__)"
-    refused = "import hwr.commands; sys.argv[1:] = ['run', 'a.png']; hwr.commands.predict()"
-    command = "import hwr.commands; sys.argv[1:] = ['model.onnx', 'a.png']; hwr.commands.predict()"
-    one, two, three = (
-        subprocess.run(
-            [sys.executable, "-I", "-S", "-c", code + what],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for what in (read, command, refused)
-    )
+    code = f"import sys; sys.path += [{str(site)!r}, {str(packages)!r}]\nimport hwr.commands\n"
+    read = "print(hwr.load('model.onnx').read('a.png'), hwr.__file__)"
+    command = "sys.argv[1:] = [{!r}, 'a.png']; hwr.commands.predict()"
+    words = (read, command.format("model.onnx"), command.format("run"))
+    one, two, three = (python(tmp_path, "-I", "-S", "-c", code + what) for what in words)
     assert one.stderr == two.stderr == ""
     character, file = one.stdout.split()
     assert str(site) in file

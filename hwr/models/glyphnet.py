@@ -1,108 +1,206 @@
-"""The network of our own and how it is trained: alone and in view of the writer at once."""
+"""GlyphNet: a small CNN on a window around the ink, its geometry, and writer context."""
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch.nn import functional
 
-from hwr.batches import Batch
-from hwr.models.base import CharacterClassifier
-from hwr.networks.glyphnet import GlyphNetwork
+from hwr.models.context import WriterContext
+from hwr.models.lcnet import LCNet
+from hwr.models.warp import affine
+from hwr.models.window import GEOMETRY, crop_around_ink
 
-RISE = 0.25
-"""Share of the steps in which the learning rate goes up."""
+CHANNELS = (32, 64, 128, 256)
+FEATURES = 256
+TTA = ((4, 0.03, 0.05), (-4, 0.03, -0.05), (4, -0.03, -0.05), (-4, -0.03, 0.05))
+"""Angle in degrees, logarithm of the scale, and shear of the copies of test-time augmentation."""
 
 
-class GlyphNet(CharacterClassifier):
-    """`GlyphNetwork`, trained by AdamW over one cycle of the learning rate (L. Smith, 2018).
+class GlyphNet(nn.Module):
+    """Classify an image by a window on its ink and by the ink's geometry.
 
-    The loss is that of the pictures read alone and that of the pictures read in groups of one hand.
+    The window keeps the scale and follows the ink: letters are centered, and a large c stays larger
+    than a small one. The ink's size and position are five numbers beside it. `forward` predicts
+    single images; `relate` predicts with writer context. 1,975,196 parameters by default, 3,486,460
+    with the backbone `lcnet`.
 
     Args:
-        alphabet: Class names in label order.
-        size: Height and width of a picture, at least 16.
-        preprocessing: How a picture becomes an array.
-        lr: The highest learning rate of the cycle.
-        weight_decay: Of kernels; biases and scales have none.
-        label_smoothing: Share of the target that is spread over all classes.
-        width: Times the usual channels.
-        dropout: Share of values dropped before the features.
-        temperature: Logits are divided by it when reading.
-        views: Under so many other views a picture is looked at when reading.
-        body: `own` convolutions, or those of `lcnet`.
-        body_lr: Times `lr`, of the convolutions.
-    """
+        num_classes: Number of classes, C.
+        in_channels: 1 for gray, 3 for color; channels are averaged.
+        height: Of an image, in pixels, at least 16; the window is a square of this side.
+        width: Of an image, in pixels. No layer depends on it.
+        width_mult: Multiplies the channels of the residual backbone.
+        dropout: Dropout probability before the features.
+        temperature: Divides the logits in eval mode, to calibrate probabilities.
+        tta: Copies of test-time augmentation, 0 to 4; their probabilities are averaged.
+        backbone: `residual`, or `lcnet`, which can be pretrained (`hwr.pretrained`).
+        backbone_lr_mult: Multiplies the learning rate of the backbone.
 
-    network: GlyphNetwork
+    Raises:
+        ValueError: `height` is too small, or the backbone is unknown.
+    """
 
     def __init__(
         self,
-        alphabet: Sequence[str],
-        size: Sequence[int] = (48, 64),
-        preprocessing: str = "notebook",
-        lr: float = 3e-3,
-        weight_decay: float = 0.05,
-        label_smoothing: float = 0.1,
-        width: float = 1.0,
+        num_classes: int = 62,
+        in_channels: int = 1,
+        height: int = 48,
+        width: int = 64,
+        width_mult: float = 1.0,
         dropout: float = 0.0,
         temperature: float = 1.0,
-        views: int = 0,
-        body: str = "own",
-        body_lr: float = 1.0,
+        tta: int = 0,
+        backbone: str = "residual",
+        backbone_lr_mult: float = 1.0,
     ) -> None:
-        super().__init__(
-            alphabet, GlyphNetwork(len(alphabet), size, width, dropout, temperature, views, body)
+        super().__init__()
+        if height < 16:
+            raise ValueError(f"GlyphNet needs images of at least 16 rows, not {height}")
+        self.window, self.temperature, self.tta = height, temperature, tta
+        self.backbone_lr_mult = backbone_lr_mult
+        if backbone == "residual":
+            self.backbone, size = residual_backbone(height, width_mult)
+        elif backbone == "lcnet":
+            rows, columns = -(-height // 16), -(-height // 4)
+            self.backbone = nn.Sequential(LCNet(), nn.AvgPool2d((rows, 2)), nn.Flatten())
+            size = LCNet.channels * (columns // 2)
+        else:
+            raise ValueError(f"backbone={backbone!r} must be residual or lcnet")
+        self.geometry = nn.Sequential(nn.Linear(GEOMETRY, 32), nn.SiLU())
+        self.neck = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(size + 32, FEATURES, bias=False),
+            nn.BatchNorm1d(FEATURES),
+            nn.SiLU(),
         )
-        self.save_hyperparameters(logger=False)
-        self.lr, self.weight_decay, self.label_smoothing = lr, weight_decay, label_smoothing
-        self.body_lr = body_lr
+        self.head = nn.Linear(FEATURES, num_classes)
+        self.writer_context = WriterContext(num_classes, FEATURES, GEOMETRY)
+        self.to(memory_format=torch.channels_last)
 
-    def _loss(self, batch: Batch) -> Tensor:
-        """The mean cross-entropy of a batch read alone, plus that of it read together."""
-        image, label, group = batch
-        alone, seen = self.network.together(image, group)
-        self._seen.add(alone.detach(), label)
-        wrong = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
-        loss: Tensor = wrong(alone, label) + wrong(seen, label)
-        return loss
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits (N, C) of single images (N, in_channels, H, W) from 0 to 1."""
+        if self.training:
+            logits: Tensor = self.head(self.features(image))
+            return logits
+        return self._average(self.head(self.features(self.augmented(image))), image.shape[0])
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, its learning rate going up for a quarter of the steps and down to zero."""
-        slow = self.body_lr * self.lr
-        groups: list[dict[str, Any]] = []  # of one rate two, as in checkpoints of before
-        for lr in dict.fromkeys((self.lr, slow)):
-            weights = [
-                weight
-                for name, weight in self.named_parameters()
-                if lr == (slow if name.startswith("network.body.") else self.lr)
-            ]
-            kernels = [weight for weight in weights if weight.ndim > 1]
-            others = [weight for weight in weights if weight.ndim < 2]
-            groups.append({"params": kernels, "lr": lr})
-            groups.append({"params": others, "lr": lr, "weight_decay": 0.0})
-        optimizer = AdamW(
-            groups,
-            lr=self.lr,
-            betas=(0.9, 0.99),
-            weight_decay=self.weight_decay,
-            # Lightning refuses to clip what a fused optimiser might unscale, even in bfloat16.
-            fused=not self.trainer.gradient_clip_val or None,
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = LambdaLR(optimizer, lambda step: height((step + 1) / (steps + 1)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+    def features(self, image: Tensor) -> Tensor:
+        """Compute the input of the last layer, shape (N, 256)."""
+        return self.embed(image)[0]
+
+    def embed(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute features (N, 256) and geometry (N, 5) of images (N, in_channels, H, W)."""
+        window, geometry = crop_around_ink(1 - image.mean(1, keepdim=True), self.window)
+        inputs = torch.cat([self.backbone(window), self.geometry(geometry)], 1)
+        return self.neck(inputs), geometry
+
+    def forward_with_context(self, image: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits without and with writer context, for training.
+
+        Args:
+            image: Shape (N, in_channels, H, W), from 0 to 1.
+            group: Writer of each image, shape (N,).
+
+        Returns:
+            Logits of single images and logits with context, both of shape (N, C).
+        """
+        features, geometry = self.embed(image)
+        logits = self.head(features).float()
+        return logits, self.writer_context(logits, features.float(), geometry.float(), group)
+
+    def augmented(self, image: Tensor) -> Tensor:
+        """Append the tta copies, V - 1 of them, to images: shape (V N, in_channels, H, W)."""
+        ink, copies = 1 - image, [image]
+        zero = ink.new_zeros(ink.shape[0])
+        for degrees, scale, shear in TTA[: self.tta]:
+            angle = torch.deg2rad(zero + degrees)
+            grid = affine(ink, angle, zero + scale, zero, zero + shear, torch.stack([zero, zero]))
+            copies.append(1 - functional.grid_sample(ink, grid, align_corners=False))
+        return torch.cat(copies)
+
+    def relate(self, features: Tensor, geometry: Tensor, group: Tensor) -> Tensor:
+        """Compute logits (N, C) with writer context.
+
+        Args:
+            features: Of N images and their tta copies, as `embed(augmented(image))` returns them,
+                shape (V N, 256).
+            geometry: Shape (V N, 5).
+            group: Writer of each image, shape (N,).
+        """
+        count, logits = len(group), self.head(features).float()
+        # An image and its copies are in one group each: copies relate to copies of the same kind.
+        writer = torch.unique(group, return_inverse=True)[1]
+        copy = torch.arange(len(features) // count, device=group.device)[:, None]
+        groups = (writer + copy * count).flatten()
+        with_context = self.writer_context(logits, features.float(), geometry.float(), groups)
+        return self._average(with_context, count)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Group the parameters for an optimizer.
+
+        Biases and scales have no weight decay; the backbone has its own learning rate if
+        `backbone_lr_mult` isn't 1.
+
+        Args:
+            lr: Learning rate of the optimizer.
+        """
+        parts: list[tuple[dict[str, Any], list[nn.Parameter]]] = [({}, list(self.parameters()))]
+        if self.backbone_lr_mult != 1:
+            named = list(self.named_parameters())
+            backbone = [p for name, p in named if name.startswith("backbone.")]
+            others = [p for name, p in named if not name.startswith("backbone.")]
+            parts = [({}, others), ({"lr": self.backbone_lr_mult * lr}, backbone)]
+        groups: list[dict[str, Any]] = []
+        for options, params in parts:
+            groups.append({"params": [p for p in params if p.ndim > 1], **options})
+            without_decay = [p for p in params if p.ndim < 2]
+            groups.append({"params": without_decay, "weight_decay": 0.0, **options})
+        return groups
+
+    def _average(self, logits: Tensor, count: int) -> Tensor:
+        """Average the probabilities of `count` images and their copies, as logits (count, C)."""
+        log_probability = (logits / self.temperature).log_softmax(1)
+        return log_probability.view(-1, count, logits.shape[1]).logsumexp(0)
 
 
-def height(share: float) -> float:
-    """Of the learning rate's one cycle, 0 to 1: straight up, then down by half a cosine.
+def residual_backbone(window: int, width_mult: float) -> tuple[nn.Sequential, int]:
+    """Build the backbone from windows (N, 1, window, window) to vectors (N, D); return it and D."""
+    c1, c2, c3, c4 = (8 * max(1, round(width_mult * size / 8)) for size in CHANNELS)
+    backbone = nn.Sequential(
+        conv_bn_silu(1, c1, 5),
+        nn.MaxPool2d(2),
+        conv_bn_silu(c1, c2),
+        nn.MaxPool2d(2),
+        Residual(c2),
+        conv_bn_silu(c2, c3),
+        nn.MaxPool2d(2),
+        Residual(c3),
+        conv_bn_silu(c3, c4),
+        nn.MaxPool2d(2),
+        Residual(c4),
+        nn.Flatten(),
+    )
+    return backbone, c4 * (window // 16) ** 2
 
-    Args:
-        share: Of the cycle that lies behind, 0 to 1.
-    """
-    if share < RISE:
-        return share / RISE
-    return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (share - RISE) / (1 - RISE)))
+
+def conv_bn_silu(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential:
+    """Build a convolution that keeps height and width, batch normalization and SiLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.SiLU(),
+    )
+
+
+class Residual(nn.Module):
+    """A convolution with a residual connection around it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv_bn_silu(channels, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Compute maps of the same shape (N, channels, H, W)."""
+        convolved: Tensor = self.conv(maps)
+        return maps + convolved

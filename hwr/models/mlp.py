@@ -1,35 +1,44 @@
-"""The notebook's MLP and how it is trained."""
+"""The notebook's MLP."""
 
-from collections.abc import Sequence
+from torch import Tensor, nn
 
-from hwr.models.base import CharacterClassifier
-from hwr.networks.mlp import MLPNetwork
-from hwr.optim import KerasAdam
+from hwr.models.initialization import keras_init
 
 
-class MLP(CharacterClassifier):
-    """`MLPNetwork`, trained by Keras' Adam.
+class MLP(nn.Module):
+    """One hidden layer of sigmoid units; 126,362 parameters by default.
 
     Args:
-        alphabet: Class names in label order.
-        size: Height and width of a picture.
-        preprocessing: How a picture becomes an array.
-        lr: Learning rate of Adam.
+        num_classes: Number of classes, C.
+        in_channels: 1 for gray, 3 for color.
+        height: Of an image, in pixels.
+        width: Of an image, in pixels.
         hidden: Units of the hidden layer.
     """
 
     def __init__(
         self,
-        alphabet: Sequence[str],
-        size: Sequence[int] = (30, 40),
-        preprocessing: str = "notebook",
-        lr: float = 5e-4,
+        num_classes: int = 62,
+        in_channels: int = 1,
+        height: int = 30,
+        width: int = 40,
         hidden: int = 100,
     ) -> None:
-        super().__init__(alphabet, MLPNetwork(len(alphabet), size, hidden))
-        self.save_hyperparameters(logger=False)
-        self.lr = lr
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(in_channels * height * width, hidden),
+            nn.Sigmoid(),
+            nn.Linear(hidden, num_classes),
+        )
+        self.apply(keras_init)
 
-    def configure_optimizers(self) -> KerasAdam:
-        """Adam as in Keras."""
-        return KerasAdam(self.parameters(), lr=self.lr)
+    def features(self, image: Tensor) -> Tensor:
+        """Compute the input of the last layer, shape (N, hidden)."""
+        features: Tensor = self.layers[:-1](image)
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits (N, C) of images (N, in_channels, height, width) from 0 to 1."""
+        logits: Tensor = self.layers(image)
+        return logits

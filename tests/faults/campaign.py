@@ -1,36 +1,26 @@
-"""The fault campaign: every trial is counted, and what was lost in it is said in one table.
+"""Count the trials of the fault campaign, and print in one table how many were lost.
 
-`make test-faults` runs it whole, `make test` a smaller form. HWR_FAULTS_SEED draws other moments,
-pictures and tables.
+`make test-faults` runs all of it, `make test` a small part. HWR_FAULTS_SEED draws other moments,
+images and tables.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 SEED = int(os.environ.get("HWR_FAULTS_SEED", "0"))
-WHOLE = os.environ.get("HWR_FAULTS") == "whole"
-
-
-@dataclass
-class Fault:
-    """A row of the table."""
-
-    trials: int = 0
-    survived: int = 0
-    lost: int = 0
-
-
-TABLE: dict[str, Fault] = {}
+ALL = os.environ.get("HWR_FAULTS") == "whole"
+TABLE: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+"""Trials, survived and lost by fault."""
 
 
 class Campaign:
-    """Counts trials.
+    """Count trials.
 
     Attributes:
         random: Draws what a trial does.
@@ -39,21 +29,26 @@ class Campaign:
     def __init__(self, name: str) -> None:
         self.random = np.random.default_rng([SEED, *name.encode()])
 
-    def trials(self, whole: int, small: int) -> range:
-        """How often something is tried."""
-        return range(whole if WHOLE else small)
+    def trials(self, count: int, few: int) -> range:
+        """Return the numbers of the trials: `count`, or `few` of them by default."""
+        return range(count if ALL else few)
+
+    def some(self, items: Any, few: int) -> list[Any]:
+        """Return all items, or `few` of them by default."""
+        chosen = sorted(self.random.choice(len(items), len(items) if ALL else few, replace=False))
+        return [items[int(number)] for number in chosen]
 
     @contextmanager
     def trial(self, fault: str) -> Iterator[None]:
-        """One trial; what it asserts and fails to is lost."""
-        row = TABLE.setdefault(fault, Fault())
-        row.trials += 1
+        """Count a trial; it is lost if an assertion in it fails."""
+        row = TABLE[fault]
+        row[0] += 1
         try:
             yield
         except BaseException:
-            row.lost += 1
+            row[2] += 1
             raise
-        row.survived += 1
+        row[1] += 1
 
 
 @pytest.fixture
@@ -63,29 +58,25 @@ def campaign(request: pytest.FixtureRequest) -> Campaign:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """One of several processes hands its rows on."""
+    """Pass the rows of a worker of pytest-xdist on."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["faults"] = {name: vars(row) for name, row in TABLE.items()}
+        session.config.workeroutput["faults"] = dict(TABLE)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Add up the rows of several processes."""
+    """Add up the rows of all workers."""
     for fault, counts in getattr(node, "workeroutput", {}).get("faults", {}).items():
-        row = TABLE.setdefault(fault, Fault())
-        for name, count in counts.items():
-            setattr(row, name, getattr(row, name) + count)
+        TABLE[fault] = [sum(pair) for pair in zip(TABLE[fault], counts, strict=True)]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the table."""
     if not TABLE:
         return
+    total = [sum(column) for column in zip(*TABLE.values(), strict=True)]
     width = max(map(len, TABLE))
-    write = terminalreporter.write_line
     terminalreporter.section(f"fault campaign, seed {SEED}")
-    write(f"{'fault':{width}}  trials  survived  lost")
-    for fault, row in sorted(TABLE.items()):
-        write(f"{fault:{width}}  {row.trials:6}  {row.survived:8}  {row.lost:4}")
-    total = [sum(getattr(row, name) for row in TABLE.values()) for name in vars(Fault())]
-    write(f"{'all':{width}}  {total[0]:6}  {total[1]:8}  {total[2]:4}")
+    for fault, row in [("fault", ["trials", "survived", "lost"]), *sorted(TABLE.items())]:
+        terminalreporter.write_line(f"{fault:{width}}" + "".join(f"{cell:>10}" for cell in row))
+    terminalreporter.write_line(f"{'all':{width}}" + "".join(f"{cell:>10}" for cell in total))

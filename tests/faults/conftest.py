@@ -1,5 +1,6 @@
-"""Lends the fault campaign to its tests, with a run that nothing disturbed."""
+"""Share the fault campaign, and undisturbed runs of all commands."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from campaign import (
     pytest_terminal_summary,
     pytest_testnodedown,
 )
-from test_kill import arguments
-from victim import Ended, run
+from jobs import Job
+from processes import Ended
 
 __all__ = [
     "campaign",
@@ -18,18 +19,28 @@ __all__ = [
     "pytest_terminal_summary",
     "pytest_testnodedown",
 ]
+Undisturbed = Callable[[str], tuple[Job, Ended]]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
-    """Its folder, in which `run` is the run folder, and how it ended."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    ended = run(folder, "hwr-train", arguments(drawn, folder))
-    assert ended.code == 0, ended.said
-    return folder, ended
+def undisturbed(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Run a command once in a session; return the job, and how it ended."""
+    known: dict[str, tuple[Job, Ended]] = {}
+
+    def run(command: str) -> tuple[Job, Ended]:
+        if command not in known:
+            reads = ("hwr-evaluate", "hwr-export", "hwr-predict")
+            network = run("hwr-train")[0].out if command in reads else drawn
+            job = Job(command, drawn, network, tmp_path_factory.mktemp(command.replace(" ", "")))
+            ended = job.run()
+            assert ended.code == 0, ended.output
+            known[command] = job, ended
+        return known[command]
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def network(undisturbed: tuple[Path, Ended]) -> Path:
+def network(undisturbed: Undisturbed) -> Path:
     """A finished run."""
-    return undisturbed[0] / "run"
+    return undisturbed("hwr-train")[0].out

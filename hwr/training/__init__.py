@@ -1,0 +1,1 @@
+"""LightningModules, optimizers, schedulers, and the training and evaluation around them."""

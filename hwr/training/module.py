@@ -1,0 +1,287 @@
+"""The LightningModules: a classifier of characters around any network, and those of hwr."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from hydra.utils import get_object
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from hwr import checkpoint, metrics, trust
+from hwr.charset import Charset
+from hwr.checkpoint import logged_metrics
+from hwr.errors import RunError
+from hwr.instantiate import instantiate
+
+LIGHTNINGS = ("interval", "frequency", "monitor")
+"""Keys of a scheduler node that are Lightning's, not the scheduler's."""
+
+
+class CharacterClassifier(LightningModule):
+    """Train and test a network from images (N, channels, H, W) from 0 to 1 to logits (N, C).
+
+    Logs `train/`, `val/` and `test/` metrics once an epoch: `loss`, `acc` and the others of
+    `hwr.metrics.collection`. All hyper-parameters are plain values, so that checkpoints load with
+    weights only.
+
+    Args:
+        charset: Class names in label order, C of them, or a Charset.
+        model: Node of the network: `_target_` and arguments. `num_classes`, `in_channels`,
+            `height` and `width` are filled in where its signature names them.
+        network: The network itself, where `model` names a class that isn't of hwr.
+        optimizer: Node of the optimizer; `params` is filled in. None: the default of the class.
+        scheduler: Node of the learning-rate scheduler, with Lightning's `interval`, `frequency`
+            and `monitor`; `total_steps` is filled in where its signature names it. None: constant.
+        height: Of an image, in pixels.
+        width: Of an image, in pixels.
+        channels: 1 for gray, 3 for color.
+        preprocessing: How an image file becomes an array: `notebook` or `ink`.
+        frame: How ink lies in the training images, plain values; None: not known.
+        label_smoothing: Share of the target that is spread over all classes, 0 to below 1.
+        about: What else the checkpoint says of the training, plain values.
+    """
+
+    target: ClassVar[str | None] = None
+    default_optimizer: ClassVar[dict[str, Any]] = {"_target_": "torch.optim.AdamW", "lr": 1e-3}
+
+    def __init__(
+        self,
+        charset: Charset | Sequence[str],
+        model: Mapping[str, Any] | None = None,
+        network: nn.Module | None = None,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        *,
+        height: int = 30,
+        width: int = 40,
+        channels: int = 1,
+        preprocessing: str = "notebook",
+        frame: Mapping[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.charset = charset if isinstance(charset, Charset) else Charset(tuple(charset))
+        node = {**({"_target_": self.target} if self.target else {}), **(model or {})}
+        if self.target and node["_target_"] != self.target:
+            raise RunError(f"{type(self).__name__} is not for {node['_target_']}")
+        self.save_hyperparameters(
+            {
+                "charset": list(self.charset.names),
+                "model": node,
+                "optimizer": dict(self.default_optimizer if optimizer is None else optimizer),
+                "scheduler": dict(scheduler or {}),
+                "height": height,
+                "width": width,
+                "channels": channels,
+                "preprocessing": preprocessing,
+                "frame": frame,
+                "label_smoothing": label_smoothing,
+                "about": dict(about or {}),
+            },
+            logger=False,
+        )
+        self.model: Any = trust.build(self.node()) if network is None else network
+        collection = metrics.collection(self.charset)
+        self.train_metrics, self.val_metrics = collection.clone(), collection.clone()
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+        self._train_outputs: list[tuple[Tensor, Tensor]] = []
+
+    def node(self) -> dict[str, Any]:
+        """Return the node of the network with all arguments that its signature names."""
+        hp = self.hparams
+        shape = {
+            "num_classes": len(self.charset),
+            "in_channels": hp["channels"],
+            "height": hp["height"],
+            "width": hp["width"],
+        }
+        kind = (
+            type(self.model) if hasattr(self, "model") else trust.resolve(hp["model"]["_target_"])
+        )
+        node: dict[str, Any] = fill(kind, shape) | hp["model"]
+        return node
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute logits (N, C) of images (N, channels, H, W)."""
+        logits: Tensor = self.model(image)
+        return logits
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Compute the loss of a batch of images and labels."""
+        image, label = batch[:2]
+        logits = self(image)
+        self._train_outputs.append((logits.detach(), label))
+        return self.loss(logits, label)
+
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compute the mean cross-entropy."""
+        smoothing: float = self.hparams["label_smoothing"]
+        return functional.cross_entropy(logits, label, label_smoothing=smoothing)
+
+    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        """Compute the logits of a batch."""
+        image, label = batch[:2]
+        self._outputs.append((self(image), label))
+
+    def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Compute the logits of a batch."""
+        image, label = batch[:2]
+        logits = self(image)
+        self._outputs.append((logits, label))
+        return {"logits": logits, "label": label}
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Compute logits (N, C) of a batch of images, or of images and labels."""
+        logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
+        return logits
+
+    # Metrics are computed once an epoch over all its logits: the same values as after every
+    # batch, for a fraction of the time that updates after each step of a small network take.
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the training metrics after the last batch, dropout on, as Keras does.
+
+        Callbacks see them in their `on_train_epoch_end`.
+        """
+        if self.trainer.is_last_batch:
+            self._log_metrics("train", self._train_outputs)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training metrics of an epoch that `max_steps` has cut off."""
+        if self._train_outputs:
+            self._log_metrics("train", self._train_outputs)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("val", self._outputs)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics, with calibration error and areas under curves."""
+        logits, label = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        self._outputs.clear()
+        scores = functional.log_softmax(logits.float().cpu(), dim=1)
+        values = metrics.evaluate(scores, label.cpu(), self.charset)
+        self.log_dict({f"test/{name}": value for name, value in values.items()})
+
+    def _log_metrics(self, stage: str, outputs: list[tuple[Tensor, Tensor]]) -> None:
+        collection = self.train_metrics if stage == "train" else self.val_metrics
+        logits, label = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        outputs.clear()
+        collection.update(logits.float(), label)
+        values = metrics.known(collection.compute())  # of all processes
+        collection.reset()
+        shown = {f"{stage}/{name}": values.pop(name) for name in ("loss", "acc")}
+        once: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": 1}
+        self.log_dict(shown, prog_bar=True, sync_dist=True, **once)
+        others = {f"{stage}/{name}": value for name, value in values.items()}
+        self.log_dict(others, sync_dist=True, **once)
+
+    def configure_optimizers(self) -> Any:
+        """Instantiate optimizer and scheduler from their nodes."""
+        node = self.hparams["optimizer"]
+        params: Any = self.parameters()
+        if hasattr(self.model, "parameter_groups"):
+            params = self.model.parameter_groups(node.get("lr"))
+        optimizer: Optimizer = instantiate(node, "optimizer", params)
+        node = dict(self.hparams["scheduler"])
+        if not node:
+            return optimizer
+        lightnings = {key: node.pop(key) for key in LIGHTNINGS if key in node}
+        if "total_steps" in inspect.signature(get_object(node["_target_"])).parameters:
+            node.setdefault("total_steps", int(self.trainer.estimated_stepping_batches))
+        scheduler = instantiate(node, "scheduler", optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, **lightnings},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a Recognizer needs, and the metrics of the epoch."""
+        names = ("charset", "height", "width", "channels", "preprocessing", "frame", "about")
+        card = {name: self.hparams[name] for name in names}
+        card |= {"state_dict_prefix": "model.", "metrics": logged_metrics(self.trainer)}
+        checkpoint["hwr"] = {"model": self.node(), **card}
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **settings: Any) -> Self:
+        """Load as every LightningModule does, and trust nothing that the file names.
+
+        Raises:
+            RunError: The file names an optimizer or scheduler that is neither torch's nor of hwr;
+                give your own, such as `optimizer={"_target_": …}`.
+        """
+        checkpoint.read(Path(checkpoint_path))
+        model = super().load_from_checkpoint(checkpoint_path, *args, **settings)
+        for name in ("optimizer", "scheduler"):  # as they are now: a file has several places
+            node = model.hparams[name]
+            if name not in settings and node and not _is_known(node):
+                raise RunError(
+                    f"{checkpoint_path} names the {name} {node.get('_target_')}, which isn't "
+                    f"torch's or hwr's own; give {name}= yourself"
+                )
+        return model
+
+
+def _is_known(node: Mapping[str, Any]) -> bool:
+    """Return whether a node names an optimizer or scheduler of torch or hwr, and nothing else."""
+    module, _, name = str(node.get("_target_")).rpartition(".")
+    ours = ("hwr.training.optimizers", "hwr.training.schedulers")
+    known = module in ("torch.optim", "torch.optim.lr_scheduler", *ours) and name.isidentifier()
+    return known and not any("_target_" in repr(v) for k, v in node.items() if k != "_target_")
+
+
+def fill(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the values that the signature of a class or function names."""
+    names = inspect.signature(kind).parameters
+    return {name: value for name, value in values.items() if name in names}
+
+
+class MLP(CharacterClassifier):
+    """The notebook's MLP (`hwr.models.MLP`), trained by Keras' Adam."""
+
+    target = "hwr.models.MLP"
+    default_optimizer: ClassVar[dict[str, Any]] = {
+        "_target_": "hwr.training.optimizers.KerasAdam",
+        "lr": 5e-4,
+    }
+
+
+class CNN(CharacterClassifier):
+    """The notebook's CNN (`hwr.models.CNN`), trained by Keras' RMSprop."""
+
+    target = "hwr.models.CNN"
+    default_optimizer: ClassVar[dict[str, Any]] = {
+        "_target_": "hwr.training.optimizers.KerasRMSprop",
+        "lr": 5e-4,
+    }
+
+
+class GlyphNet(CharacterClassifier):
+    """`hwr.models.GlyphNet`, trained on single images and with writer context at once.
+
+    Batches with a third part, the writer of each image, teach the writer context.
+    """
+
+    target = "hwr.models.GlyphNet"
+    default_optimizer: ClassVar[dict[str, Any]] = {
+        "_target_": "torch.optim.AdamW",
+        "lr": 3e-3,
+        "betas": [0.9, 0.99],
+        "weight_decay": 0.05,
+    }
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Add the loss of single images and that of images with writer context."""
+        if len(batch) == 2:
+            return super().training_step(batch, batch_idx)
+        image, label, writer = batch
+        network: Any = self.model
+        alone, in_context = network.forward_with_context(image, writer)
+        self._train_outputs.append((alone.detach(), label))
+        return self.loss(alone, label) + self.loss(in_context, label)

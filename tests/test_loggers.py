@@ -1,0 +1,104 @@
+"""Every logger of conf/logger gets settings, metrics and plots; W&B and MLflow run for real."""
+
+import csv
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hwr.config import compose
+from hwr.training.train import train
+
+TINY = [
+    *("data=synthetic", "data.writers=4", "split.val_size=0.34"),
+    *("model=mlp", "trainer.max_epochs=1"),
+]
+PLOTS = {"confusion", "mistakes", "best_and_worst", "reliability", "curves"}
+
+
+def images(folder: Path) -> set[str]:
+    """List the images that TensorBoard shows of a run."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag.rpartition("/")[2] for tag in events.Tags()["images"]}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """Read the metrics that CSVLogger wrote."""
+    with (folder / "csv/metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv(tmp_path: Path) -> None:
+    metrics = train(compose([*TINY, "logger=csv"]), tmp_path)
+    logged = rows(tmp_path)
+    assert metrics["test/acc"] in [float(row["test/acc"]) for row in logged if row["test/acc"]]
+    assert any(row["train/loss"] for row in logged)
+    settings = yaml.safe_load((tmp_path / "csv/hparams.yaml").read_text())
+    assert settings["optimizer.lr"] == 0.0005
+    assert settings["model"] == "hwr.models.MLP"
+    assert settings["monitor"] == "-"
+    assert (tmp_path / "confusion.png").exists()
+    assert not list(tmp_path.glob("events*"))
+
+
+def test_several(tmp_path: Path) -> None:
+    train(compose([*TINY, "logger=[tensorboard,csv]"]), tmp_path)
+    assert images(tmp_path) > PLOTS
+    assert rows(tmp_path)
+
+
+def test_a_file_that_lists_several(tmp_path: Path) -> None:
+    own = tmp_path / "conf/logger/both.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("defaults: [tensorboard, csv]\n")
+    path = f"hydra.searchpath=[file://{tmp_path}/conf]"
+    train(compose([*TINY, "logger=both", "callbacks=light", path]), tmp_path / "run")
+    assert list((tmp_path / "run").glob("events*"))
+    assert rows(tmp_path / "run")
+
+
+def test_none(tmp_path: Path) -> None:
+    metrics = train(compose([*TINY, "logger=none"]), tmp_path)
+    assert metrics["test/acc"] >= 0
+    assert not list(tmp_path.glob("events*"))
+    assert {f"{name}.png" for name in PLOTS - {"best_and_worst"}} == {
+        path.name for path in tmp_path.glob("*.png")
+    }
+
+
+def test_wandb(tmp_path: Path) -> None:
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    offline = ["logger=wandb", "logger.wandb.offline=true"]
+    for seed in (0, 1):  # the second is a run of its own
+        train(compose([*TINY, *offline, f"seed={seed}"]), tmp_path / str(seed))
+        assert wandb.run is None
+        (run,) = (tmp_path / str(seed)).glob("wandb/offline-run-*")
+        (record,) = run.glob("*.wandb")
+        wanted = (b"optimizer.lr", b"hwr.models.MLP", b"train/loss", b"val/acc", b"test/acc")
+        for _ in range(300):  # W&B's own process writes the file after the run has ended
+            if all(text in record.read_bytes() for text in wanted):
+                break
+            time.sleep(0.1)
+        content = record.read_bytes()
+        assert [text for text in wanted if text not in content] == []
+        plots = {path.name.rsplit("_", 2)[0] for path in run.glob("files/media/images/test/*.png")}
+        assert plots == PLOTS
+
+
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.chdir(tmp_path)  # artifacts go to mlruns/
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store := f"sqlite:///{tmp_path}/mlflow.db")
+    metrics = train(compose([*TINY, "logger=mlflow"]), tmp_path / "run")
+    client = mlflow.MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("hwr").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optimizer.lr"] == "0.0005"
+    assert run.data.params["model"] == "hwr.models.MLP"
+    assert run.data.metrics["test/acc"] == pytest.approx(metrics["test/acc"])
+    assert {"train/loss", "val/acc"} <= run.data.metrics.keys()
+    names = {Path(file.path).name for file in client.list_artifacts(run.info.run_id, "images")}
+    assert {name.partition("+")[0].rpartition("~")[2] for name in names} >= PLOTS

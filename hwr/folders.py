@@ -61,7 +61,8 @@ def read(folder: Path) -> RunRecord | None:
     if (file := folder / "failed.json").is_file():
         failed = _json(file)
         return RunRecord(folder, _settings(failed), error=str(failed.get("error")))
-    if (file := folder / ".hydra/config.yaml").is_file():
+    file = folder / ".hydra/config.yaml"
+    if file.is_file() and file.stat().st_size:  # an empty one: killed before anything else
         return RunRecord(folder, _settings({"config": substituted(_yaml(file))}))
     return None
 

@@ -75,6 +75,8 @@ def test_lists_of_callbacks_and_loggers_combine() -> None:
     config = compose(["callbacks=[default,early_stopping]", "logger=[tensorboard,csv]"])
     assert {"last", "best", "stop_on_nan", "plots", "early_stopping"} <= config.callbacks.keys()
     assert config.logger.keys() == {"tensorboard", "csv"}
+    names = list(config.callbacks)
+    assert names.index("best") < names.index("last")  # last.ckpt holds the state of best
     assert config.callbacks.best.monitor is None
     assert "plots" not in compose(["callbacks=light"]).callbacks
     assert compose(["monitor=val/loss"]).callbacks.best.mode == "min"
@@ -115,6 +117,8 @@ def test_nodes_of_a_users_own_compose() -> None:
         ("+model.x=1", "no such setting: model.x"),
         ("++split.a.b=1", "no such setting: split.a"),
         ("model.hidden=3", "no such setting: model.hidden"),
+        ("~compile", "compile= is needed"),
+        ("model=[1]", "model=[1] must be one of cnn, glyphnet, mlp"),
         ("~model.width_mult", "~model.width_mult: CNNConfig"),
         ("optimizer.lr=[1", "optimizer.lr=[1: "),
         ("nonsense", "nonsense"),

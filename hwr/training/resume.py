@@ -84,6 +84,7 @@ def check(config: DictConfig, charset: list[str], about: dict[str, Any]) -> Path
         card, epochs = saved["hwr"], int(saved["epoch"]) + 1
         classes, earlier = list(card["charset"]), dict(flat(card["about"]["config"]))
         fingerprint = card["about"]["data_fingerprint"]
+        list(map(float, card.get("metrics", {}).values()))
     except Exception as error:  # whatever a damaged file holds
         raise RunError(f"{path} is no checkpoint of hwr-train") from error
     now = dict(flat(about["config"]))

@@ -91,6 +91,7 @@ def fit(
         RunError: The checkpoint is damaged, or the loss is NaN.
         KeyboardInterrupt: Stopped; the message says how to resume.
     """
+    saved = checkpoint.read(ckpt_path) if ckpt_path else {"hwr": {}}
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as end:  # what Lightning makes of a stop, Ctrl-C switched off
@@ -102,11 +103,12 @@ def fit(
     except MisconfigurationException as error:
         raise ConfigError(f"Lightning says: {' '.join(str(error).split())}") from error
     except Exception as error:
-        if trainer.global_step == 0 and ckpt_path and not isinstance(error, UserError | OSError):
+        steps = (0, saved.get("global_step"))  # before and after the checkpoint was loaded
+        unexpected = not isinstance(error, UserError | OSError)
+        if ckpt_path and unexpected and trainer.global_step in steps:
             raise RunError(f"ckpt_path={ckpt_path} is damaged: {type(error).__name__}") from error
         raise
-    before = checkpoint.read(ckpt_path)["hwr"].get("metrics", {}) if ckpt_path else {}
-    return {**before, **checkpoint.logged_metrics(trainer)}
+    return {**saved["hwr"].get("metrics", {}), **checkpoint.logged_metrics(trainer)}
 
 
 def stopped(trainer: Trainer) -> str:

@@ -29,11 +29,12 @@ PHASES = {
     "hwr-data draw": ("drawing",),
     "hwr-data fetch": ("writing",),
     "hwr-data show": ("writing",),
-    "hwr-export": ("loading", "exporting"),
     "hwr-predict": ("loading", "predicting"),
+    "hwr-export": ("loading", "exporting"),
 }
-"""The commands, and the phases in which they can be hit."""
-WRITES_FILES = [command for command in PHASES if command != "hwr-predict"]
+"""Phases in which the commands can be hit."""
+COMMANDS = list(PHASES) if ALL else list(PHASES)[:-1]  # exporting takes longest
+WRITERS = [command for command in COMMANDS if command != "hwr-predict"]
 NOTES = ("hwr: going on without a cache", "hwr-evaluate: this model was trained on images of")
 
 

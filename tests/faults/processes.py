@@ -6,6 +6,7 @@ tests' own process, torch would wait for threads that only the tests have.
 
 import contextlib
 import encodings.utf_8_sig  # noqa: F401  somebody who isn't root may not read them later
+import faulthandler
 import importlib.readers  # noqa: F401
 import multiprocessing
 import os
@@ -30,6 +31,8 @@ from hwr.callbacks.seeding import SeedEachEpoch
 from hwr.data import cache, folder
 from hwr.training import evaluation, train
 
+SECONDS = 200
+"""A command that takes longer hangs; it ends with exit code 1, and says where it hung."""
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", *(name for name in sys.modules if name[:4] == "hwr.")])
 
@@ -205,6 +208,7 @@ def _run(
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
         for number in (signal.SIGINT, signal.SIGTERM):  # a command that has ended can't be stopped
             signal.signal(number, lambda *_: None)
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
         warnings.simplefilter("ignore")
         torch.set_num_threads(1)
         for owner, name, phase in PHASES:

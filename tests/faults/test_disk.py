@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from campaign import ALL, Campaign
 from conftest import Undisturbed
-from jobs import WRITES_FILES, Job, sentence
+from jobs import WRITERS, Job, sentence
 from processes import Ended, limit_files
 
 NOBODY = 65534
@@ -42,7 +42,7 @@ def size_of(job: Job) -> list[int]:
     return [file.stat().st_size for file in job.place.rglob("*") if file.is_file()]
 
 
-@pytest.mark.parametrize("command", WRITES_FILES)
+@pytest.mark.parametrize("command", WRITERS)
 def test_files_that_grow_too_large(
     campaign: Campaign, undisturbed: Undisturbed, tmp_path: Path, command: str
 ) -> None:
@@ -81,7 +81,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("command", WRITES_FILES if ALL else ["hwr-train", "hwr-data draw"])
+@pytest.mark.parametrize("command", WRITERS if ALL else ["hwr-train", "hwr-data draw"])
 def test_small_disks(
     campaign: Campaign,
     undisturbed: Undisturbed,
@@ -103,7 +103,7 @@ def test_small_disks(
                 assert job.results() == whole.results()
 
 
-@pytest.mark.parametrize("command", WRITES_FILES)
+@pytest.mark.parametrize("command", WRITERS)
 def test_no_permission(
     campaign: Campaign, undisturbed: Undisturbed, tmp_path: Path, command: str
 ) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from campaign import ALL, Campaign
 from conftest import Undisturbed
-from jobs import PHASES, curves, hit
+from jobs import COMMANDS, PHASES, curves, hit
 
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 COUNTS = {"hwr-train": 34, "hwr-train -m": 10, "hwr-forest": 15, "hwr-evaluate": 8}
 """How often a command is hit by each signal; others 6 times."""
 
 
-@pytest.mark.parametrize("command", PHASES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_commands_that_are_hit(
     campaign: Campaign, undisturbed: Undisturbed, tmp_path: Path, command: str
 ) -> None:

@@ -99,7 +99,8 @@ def test_learning_rates_that_are_far_too_large(
             last(folder)
 
 
-@pytest.mark.parametrize("rank", [0, 1] if ALL else [1])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_one_process_of_two(campaign: Campaign, tmp_path: Path, rank: int) -> None:
     """The other stops in the same step, and refers to it."""
     step = int(campaign.random.integers(4, 9))  # of three in each epoch

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 import hwr
-from hwr import export, images
+from hwr import export
 from hwr.data import drawing
+from hwr.preprocessing import images
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:

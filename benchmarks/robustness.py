@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 from scipy.ndimage import distance_transform_edt
 
 import hwr
-from hwr import frame, paper
+from hwr.preprocessing import background as paper
+from hwr.preprocessing import frame
 
 MODULES = {"frame": frame, "paper": paper}
 Change = Callable[[Image.Image], Image.Image]

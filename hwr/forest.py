@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hwr import forestfile, metrics, run
 from hwr.data import load_dataset, load_split
-from hwr.images import scale
+from hwr.preprocessing.images import scale
 from hwr.reporting import columns, grids, results, tables
 
 CARD = ("height", "width", "channels", "preprocessing")

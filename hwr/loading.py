@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr import images
 from hwr.charset import Charset
 from hwr.errors import MOST_PIXELS, RunError
 from hwr.files import expanded
-from hwr.frame import Frame
 from hwr.onnxfile import load_onnx
 from hwr.predict import ContextScores, Recognizer, Scores
+from hwr.preprocessing import images
+from hwr.preprocessing.frame import Frame
 
 FILES = (
     "checkpoints/best.ckpt",

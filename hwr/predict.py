@@ -12,11 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr import images, paper
 from hwr.charset import Charset
 from hwr.errors import DataError
-from hwr.frame import Frame, fit, fit_many
-from hwr.pictures import as_arrays, each, is_done, many_in_one, open_picture
+from hwr.preprocessing import background as paper
+from hwr.preprocessing import images
+from hwr.preprocessing.frame import Frame, fit, fit_many
+from hwr.preprocessing.inputs import as_arrays, each, is_done, many_in_one, open_picture
 
 BATCH = 256
 MANY = 2**20

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from hwr.errors import DataError, UserError, printable
-from hwr.images import suffixes
 from hwr.loading import load
 from hwr.predict import BATCH, Prediction, Recognizer
+from hwr.preprocessing.images import suffixes
 
 
 def main() -> None:

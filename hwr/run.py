@@ -23,8 +23,8 @@ from hwr.config import plain
 from hwr.errors import RunError, printable
 from hwr.files import alone, whole
 from hwr.folders import check_free
-from hwr.frame import Frame
 from hwr.metrics import bootstrap
+from hwr.preprocessing.frame import Frame
 from hwr.reporting import modelcard
 
 PLOTS = ("confusion.png", "mistakes.png", "reliability.png", "curves.png")

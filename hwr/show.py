@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hwr import images
 from hwr.data import drawing, load_dataset, table
 from hwr.data.cache import in_threads
 from hwr.errors import DataError, printable
 from hwr.files import whole
+from hwr.preprocessing import images
 
 CELL = (48, 36)
 """Width and height of an image in the overview, in pixels."""

@@ -11,10 +11,10 @@ import torch
 from english import CLASSES, WRITERS, draw
 from PIL import Image
 
-from hwr import images
 from hwr.config import compose
 from hwr.data import CharacterDataset, FolderDataset, cache, drawing, folder, load_dataset
 from hwr.errors import ConfigError, DataError
+from hwr.preprocessing import images
 
 
 def load(root: Path, *overrides: str) -> CharacterDataset:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import images
 from hwr.config import compose
 from hwr.data import CharacterDataModule, EmnistDataset, drawing, emnist, load_dataset
 from hwr.errors import ConfigError, DataError
+from hwr.preprocessing import images
 
 BALANCED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 

@@ -13,10 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hwr
-from hwr import images
 from hwr.config import compose
 from hwr.data import CharacterDataset, WriterSplit, load_dataset
 from hwr.errors import ConfigError, DataError
+from hwr.preprocessing import images
 from hwr.show import show
 from hwr.training.train import train
 

@@ -23,7 +23,7 @@ from hwr.data.drawing import CHARACTERS
 from hwr.errors import RunError
 from hwr.forest import forest
 from hwr.forestfile import load_forest
-from hwr.images import scale
+from hwr.preprocessing.images import scale
 
 TINY = ["data=synthetic", "data.writers=4", "n_estimators=10"]
 

@@ -17,7 +17,7 @@ from hwr.errors import ConfigError, DataError
 from hwr.export import export
 from hwr.models import GlyphNet
 from hwr.models.window import crop_around_ink
-from hwr.paper import ink_box
+from hwr.preprocessing.background import ink_box
 from hwr.training.train import train
 
 SIZE = (48, 64)

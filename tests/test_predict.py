@@ -22,13 +22,14 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import export, forest, images, loading, onnxfile, predict
+from hwr import export, forest, loading, onnxfile, predict
 from hwr.config import compose
 from hwr.data import drawing
 from hwr.errors import DataError, RunError
-from hwr.frame import Frame, fit, fit_many
-from hwr.paper import ink_box
-from hwr.pictures import as_arrays
+from hwr.preprocessing import images
+from hwr.preprocessing.background import ink_box
+from hwr.preprocessing.frame import Frame, fit, fit_many
+from hwr.preprocessing.inputs import as_arrays
 from hwr.training.train import train
 
 DATA = ["data=synthetic", "data.writers=8"]

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hwr import images, paper
 from hwr.errors import DataError
 from hwr.files import whole
+from hwr.preprocessing import background, images
 
 HEAD = 4096
 """Bytes that a cache file may have besides its pixels."""
@@ -42,7 +42,7 @@ def cached(
         make: Computes it.
     """
     folder = folder or os.environ.get("HWR_CACHE", "~/.cache/hwr")
-    name = f"{hash_of([*key, source(images), source(paper)])[:32]}.npz"
+    name = f"{hash_of([*key, source(images), source(background)])[:32]}.npz"
     try:
         path = Path(folder).expanduser() / name
         # Ours are as large as what is in them; others may be pipes, or unpack to any length.

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from hwr import images
 from hwr.data.cache import cached, in_threads, stamps
 from hwr.data.dataset import CharacterDataset
 from hwr.errors import DataError
+from hwr.preprocessing import images
 
 CHUNK = 10_000
 """Images that are resized at a time."""

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr import images
 from hwr.data import table
 from hwr.data.cache import cached, digest, hash_of, in_threads, stamps
 from hwr.data.dataset import CharacterDataset
 from hwr.data.table import Table
 from hwr.errors import ConfigError
+from hwr.preprocessing import images
 
 
 class FolderDataset(CharacterDataset):

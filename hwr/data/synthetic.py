@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hwr import images
 from hwr.data import drawing
 from hwr.data.cache import cached, digest, in_threads, source
 from hwr.data.dataset import CharacterDataset
 from hwr.data.table import writers_of
+from hwr.preprocessing import images
 
 
 class SyntheticDataset(CharacterDataset):

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from hwr.errors import DataError
-from hwr.images import suffixes
+from hwr.preprocessing.images import suffixes
 
 WAYS_OUT = (
     "get the real dataset with hwr-data fetch FOLDER, name a folder with data.root=FOLDER or "

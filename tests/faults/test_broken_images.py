@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw
 from hwr.charset import Charset
 from hwr.config import compose
 from hwr.data import load_dataset
-from hwr.frame import Frame
-from hwr.pictures import open_picture
 from hwr.predict import Recognizer
+from hwr.preprocessing.frame import Frame
+from hwr.preprocessing.inputs import open_picture
 
 SIZE = (120, 90)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hwr import images
 from hwr.errors import DataError
 from hwr.files import expanded
+from hwr.preprocessing import images
 
 SLACK = 0.1
 """Amount by which floats from 0 to 1 may overshoot, such as after interpolation."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
-from hwr import images
 from hwr.errors import DataError
-from hwr.paper import ink_box
-from hwr.pictures import open_picture
+from hwr.preprocessing import images
+from hwr.preprocessing.background import ink_box
+from hwr.preprocessing.inputs import open_picture
 
 
 def notebook(image: Image.Image) -> np.ndarray:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from hwr.errors import DataError
-from hwr.paper import WORKING, ink_box, settle
+from hwr.preprocessing.background import WORKING, ink_box, settle
 
 LARGE = 2**24
 """Images of more pixels are decoded one at a time, or two threads would need twice the memory."""

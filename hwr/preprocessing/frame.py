@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter
 
-from hwr import images
-from hwr.paper import WORKING, clean, darkness, ink_box
+from hwr.preprocessing import images
+from hwr.preprocessing.background import WORKING, clean, darkness, ink_box
 
 CHUNK, ENOUGH = 1000, 20_000
 """Arrays that are measured at a time, and at most."""

@@ -1,0 +1,1 @@
+"""Preprocess image files and arrays for a model; imports no torch."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hwr.charset import Charset as Charset
-    from hwr.config import compose as compose
+    from hwr.config.compose import compose as compose
     from hwr.data.datamodule import CharacterDataModule as CharacterDataModule
     from hwr.forestfile import load_forest as load_forest
     from hwr.loading import load as load
@@ -28,7 +28,7 @@ _MODULES = {
     "MLP": "hwr.training.module",
     "Prediction": "hwr.predict",
     "Recognizer": "hwr.predict",
-    "compose": "hwr.config",
+    "compose": "hwr.config.compose",
     "load": "hwr.loading",
     "load_forest": "hwr.forestfile",
 }

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hwr import folders, stopping, sweep
-from hwr.config import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
+from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
 from hwr.errors import ConfigError, RunError, UserError, printable
 from hwr.files import alone
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hwr.config import compose, plain
+from hwr.config.compose import compose, plain
 from hwr.data import drawing
 from hwr.data.cache import in_threads
 from hwr.errors import UserError, printable, sentence

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from hwr import checkpoint, metrics, run, writer_context
-from hwr.config import plain
+from hwr.config.compose import plain
 from hwr.data import CharacterDataset, load_dataset
 from hwr.data.splits import rows_of_writers
 from hwr.errors import DataError, printable

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from hwr.charset import Charset
-from hwr.config import plain
+from hwr.config.compose import plain
 from hwr.errors import RunError, printable
 from hwr.files import alone, whole
 from hwr.folders import check_free

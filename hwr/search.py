@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from hwr import folders
-from hwr.config import composed, monitor_mode, plain
+from hwr.config.compose import composed, monitor_mode, plain
 from hwr.errors import ConfigError, RunError
 from hwr.files import whole
 

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hwr import folders, search
-from hwr.checks import check_paths
-from hwr.config import check, composed, plain
+from hwr.config.checks import check_paths
+from hwr.config.compose import check, composed, plain
 from hwr.errors import ConfigError, RunError
 
 MANY = 20

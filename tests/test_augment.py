@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import Augment, CharacterDataModule, StratifiedSplit, SyntheticDataset
 from hwr.data.augment import CHANGES
 from hwr.errors import ConfigError

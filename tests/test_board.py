@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hwr.board import count_runs
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.errors import RunError
 from hwr.forest import forest
 from hwr.training.train import train

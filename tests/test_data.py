@@ -11,7 +11,7 @@ import torch
 from english import CLASSES, WRITERS, draw
 from PIL import Image
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import CharacterDataset, FolderDataset, cache, drawing, folder, load_dataset
 from hwr.errors import ConfigError, DataError
 from hwr.preprocessing import images

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorData
 from torchvision import datasets, tv_tensors
 from torchvision.transforms import v2
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import (
     Augment,
     CharacterDataModule,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import CharacterDataModule, EmnistDataset, drawing, emnist, load_dataset
 from hwr.errors import ConfigError, DataError
 from hwr.preprocessing import images

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hwr import metrics
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.errors import ConfigError, DataError, RunError
 from hwr.evaluate import evaluate
 from hwr.training.train import train

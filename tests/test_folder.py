@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import hwr
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import CharacterDataset, WriterSplit, load_dataset
 from hwr.errors import ConfigError, DataError
 from hwr.preprocessing import images

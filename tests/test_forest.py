@@ -17,7 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hwr import forestfile
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import load_dataset
 from hwr.data.drawing import CHARACTERS
 from hwr.errors import RunError

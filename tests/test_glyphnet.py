@@ -11,7 +11,7 @@ from torch.nn import functional
 import hwr
 from hwr import writer_context
 from hwr.charset import Charset
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import SyntheticDataset, drawing
 from hwr.errors import ConfigError, DataError
 from hwr.export import export

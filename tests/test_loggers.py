@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.training.train import train
 
 TINY = [

@@ -11,7 +11,7 @@ import pytest
 from hydra.utils import get_class
 
 import hwr
-from hwr.config import plain
+from hwr.config.compose import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hwr.callbacks import Plots
 from hwr.charset import Charset
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.forest import forest
 from hwr.reporting import columns, figures, grids, tables
 from hwr.training.train import train

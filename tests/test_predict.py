@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 import hwr
 from hwr import export, forest, loading, onnxfile, predict
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.errors import DataError, RunError
 from hwr.preprocessing import images

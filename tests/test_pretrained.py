@@ -12,7 +12,7 @@ import torch
 
 import hwr
 from hwr import pretrained
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.errors import ConfigError, RunError
 from hwr.export import export

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import FolderDataset, Split, StratifiedSplit, drawing, load_split, table
 from hwr.data.splits import rows_of_writers
 from hwr.errors import ConfigError, DataError

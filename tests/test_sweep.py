@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from test_cli import FOREST, TINY, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
 
 from hwr import folders, sweep
-from hwr.config import composed, hydra_ready
+from hwr.config.compose import composed, hydra_ready
 from hwr.errors import ConfigError, RunError
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageChops
 
 from hwr import dataset
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import SyntheticDataset, drawing, load_dataset
 from hwr.errors import ConfigError, DataError
 

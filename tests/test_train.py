@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import hwr
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.errors import ConfigError, RunError
 from hwr.run import started
 from hwr.training.train import train

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger
 from test_train import SMALL, TINY, curves, run, saved
 
 import hwr
-from hwr.config import compose
+from hwr.config.compose import compose
 
 
 def test_a_plain_script(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ class Monitors(Callback):
 
 def test_own_callbacks_choose_nothing_by_test_images(tmp_path: Path) -> None:
     own = "+callbacks.own._target_=test_trainer.Monitors"
-    with pytest.raises(hwr.config.ConfigError, match="Monitors monitors val/acc"):
+    with pytest.raises(hwr.config.compose.ConfigError, match="Monitors monitors val/acc"):
         run(tmp_path, "experiment=notebook_mlp", "callbacks=light", own)
 
 
@@ -223,5 +223,5 @@ class Own(LightningModule):
 def test_own_schedules_choose_nothing_by_test_images(tmp_path: Path) -> None:
     config = compose([*TINY, "experiment=notebook_mlp", "callbacks=light"])
     config.model = {"_target_": "test_trainer.Own"}
-    with pytest.raises(hwr.config.ConfigError, match="monitors val/loss"):
+    with pytest.raises(hwr.config.compose.ConfigError, match="monitors val/loss"):
         hwr.training.train.train(config, tmp_path)

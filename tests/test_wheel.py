@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from hwr import export
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.training.train import train
 

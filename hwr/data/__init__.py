@@ -101,9 +101,9 @@ def instantiated(node: Any, key: str, without: tuple[str, ...] = ()) -> Any:
         return node
     from hydra.utils import instantiate
 
-    from hwr.config import plain
+    from hwr.config.compose import plain
+    from hwr.config.instantiate import call, words
     from hwr.errors import ConfigError
-    from hwr.instantiate import call, words
 
     arguments = {name: value for name, value in plain(node).items() if name not in without}
     # Hydra would read resolved text, such as the name of a folder, as settings once more.

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from hwr.config import plain
-from hwr.schema import CNNConfig, GlyphNetConfig, MLPConfig
+from hwr.config.compose import plain
+from hwr.config.schema import CNNConfig, GlyphNetConfig, MLPConfig
 
 MODEL_ARGUMENTS = sorted(
     {field.name for kind in (MLPConfig, CNNConfig, GlyphNetConfig) for field in fields(kind)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from hwr.config import plain
+from hwr.config.compose import plain
 from hwr.reporting import columns, results, tables
 
 

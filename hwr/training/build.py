@@ -23,10 +23,10 @@ from hwr import checkpoint, run
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.choice_guard import NothingChosenByTest
 from hwr.callbacks.save_card import SaveCard
-from hwr.config import nearest, plain
+from hwr.config.compose import nearest, plain
+from hwr.config.instantiate import instantiate, words
 from hwr.data import CharacterDataModule
 from hwr.errors import ConfigError, RunError
-from hwr.instantiate import instantiate, words
 from hwr.pretrained import load_pretrained_backbone
 from hwr.training.module import CNN, MLP, CharacterClassifier, GlyphNet, fill
 

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from hwr import checkpoint, metrics, trust
 from hwr.charset import Charset
 from hwr.checkpoint import logged_metrics
+from hwr.config.instantiate import instantiate
 from hwr.errors import RunError
-from hwr.instantiate import instantiate
 
 LIGHTNINGS = ("interval", "frequency", "monitor")
 """Keys of a scheduler node that are Lightning's, not the scheduler's."""

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from hwr import checkpoint, run
-from hwr.checks import expanded
+from hwr.config.checks import expanded
 from hwr.errors import RunError
 from hwr.folders import flat
 

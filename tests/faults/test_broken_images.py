@@ -14,7 +14,7 @@ from isolated import isolated
 from PIL import Image, ImageDraw
 
 from hwr.charset import Charset
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import load_dataset
 from hwr.predict import Recognizer
 from hwr.preprocessing.frame import Frame

@@ -23,7 +23,7 @@ from processes import limit_onnx, prefer, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import hwr
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.data import load_dataset
 
 MARKUP = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))"]

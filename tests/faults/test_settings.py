@@ -11,7 +11,7 @@ from campaign import ALL, Campaign
 from omegaconf import DictConfig, OmegaConf
 from processes import run
 
-from hwr.config import compose
+from hwr.config.compose import compose
 from hwr.errors import ConfigError
 
 COMMANDS = {

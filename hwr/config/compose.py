@@ -17,9 +17,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr.checks import problems
+from hwr.config.checks import problems
+from hwr.config.schema import TrainerConfig
 from hwr.errors import ConfigError
-from hwr.schema import TrainerConfig
 
 # Hydra 1.3 asks which defaults are meant; 1.4 warns of the question.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
@@ -35,7 +35,7 @@ OmegaConf.register_new_resolver("monitor_mode", monitor_mode, replace=True)
 
 def config_dir() -> Path:
     """Find the folder conf/: inside the installed package, else beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
 
 

@@ -1,8 +1,8 @@
 """Types and ranges of the settings: a dataclass for every group of conf/, where the values stand.
 
 A field's metadata says what is allowed: `ge`, `gt`, `le`, `lt` for numbers, `choices`, `text` for
-text that must not be empty, and `pattern`. `hwr.checks` reads them. A node of a user's own needs no
-schema.
+text that must not be empty, and `pattern`. `hwr.config.checks` reads them. A user's own node needs
+no schema.
 """
 
 from dataclasses import dataclass, field

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from omegaconf import OmegaConf
 
-from hwr.config import compose, plain
+from hwr.config.compose import compose, plain
 from hwr.errors import ConfigError
 
 

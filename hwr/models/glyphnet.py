@@ -34,7 +34,7 @@ class GlyphNet(nn.Module):
         dropout: Dropout probability before the features.
         temperature: Divides the logits in eval mode, to calibrate probabilities.
         tta: Copies of test-time augmentation, 0 to 4; their probabilities are averaged.
-        backbone: `residual`, or `lcnet`, which can be pretrained (`hwr.pretrained`).
+        backbone: `residual`, or `lcnet`, which can be pretrained (`hwr.models.pretrained`).
         backbone_lr_mult: Multiplies the learning rate of the backbone.
 
     Raises:

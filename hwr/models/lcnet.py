@@ -20,7 +20,7 @@ class LCNet(nn.Module):
     """Compute feature maps (N, 384, H / 16, W / 4), rounded up, of ink (N, 1, H, W) from 0 to 1.
 
     2,675,136 parameters. The pretrained weights have batch normalization folded in, so there is
-    none here; see `hwr.pretrained`, which relies on the order of the convolutions.
+    none here; see `hwr.models.pretrained`, which relies on the order of the convolutions.
     """
 
     channels = 384

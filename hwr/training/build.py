@@ -27,7 +27,7 @@ from hwr.config.compose import nearest, plain
 from hwr.config.instantiate import instantiate, words
 from hwr.data import CharacterDataModule
 from hwr.errors import ConfigError, RunError
-from hwr.pretrained import load_pretrained_backbone
+from hwr.models.pretrained import load_pretrained_backbone
 from hwr.training.module import CNN, MLP, CharacterClassifier, GlyphNet, fill
 
 MODULES: dict[str, type[CharacterClassifier]] = {

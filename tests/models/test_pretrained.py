@@ -11,14 +11,13 @@ import pytest
 import torch
 
 import hwr
-from hwr import pretrained
 from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.errors import ConfigError, RunError
 from hwr.export import export
-from hwr.models import GlyphNet
+from hwr.models import GlyphNet, pretrained
 from hwr.models.lcnet import LCNet
-from hwr.pretrained import load_pretrained_backbone
+from hwr.models.pretrained import load_pretrained_backbone
 from hwr.training.train import train
 
 TINY = [

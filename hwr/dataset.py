@@ -71,12 +71,12 @@ def _run(arguments: argparse.Namespace) -> int:
         case "draw":
             draw(arguments.folder, arguments.writers, arguments.seed)
         case "fetch":
-            from hwr import fetch
+            from hwr.data import fetch
 
             config = compose(arguments.settings, "fetch")
             fetch.fetch(arguments.folder, arguments.source, config.url, config.kaggle)
         case "verify":
-            from hwr import fetch
+            from hwr.data import fetch
 
             wrong = fetch.verify(arguments.folder)
             if not wrong:

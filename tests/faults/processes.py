@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from hwr import commands, dataset, evaluate, export, fetch, forest, onnxfile, reading, show
+from hwr import commands, dataset, evaluate, export, forest, onnxfile, reading, show
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.seeding import SeedEachEpoch
-from hwr.data import cache, folder
+from hwr.data import cache, fetch, folder
 from hwr.training import evaluation, train
 
 SECONDS = 200

@@ -16,7 +16,7 @@ from torch.nn import functional
 from hwr.models import CNN, MLP
 from hwr.training.optimizers import KerasAdam, KerasRMSprop
 
-GOLDEN = json.loads((Path(__file__).parent / "golden/keras.json").read_text())
+GOLDEN = json.loads((Path(__file__).parent.parent / "golden/keras.json").read_text())
 STEPS = 20
 
 

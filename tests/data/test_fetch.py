@@ -21,8 +21,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from hwr import download, fetch
-from hwr.data import drawing
+from hwr.data import download, drawing, fetch
 from hwr.errors import DataError
 
 LABELS = {
@@ -372,7 +371,7 @@ def test_bombs(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         info.type = kind
         (tmp_path / "c.tar").write_bytes(info.tobuf() + bytes(4_000_000))
         refused(place, r"c\.tar cannot be read as archive .*header is too long", tmp_path / "c.tar")
-    monkeypatch.setattr("hwr.archive.MOST_MEMBERS", 5)
+    monkeypatch.setattr("hwr.data.archive.MOST_MEMBERS", 5)
     refused(place, "it unpacks to more than 5 files", tgz(tmp_path / "d.tgz", chars74k()))
 
 

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache as once
 from pathlib import Path, PurePosixPath
 
-from hwr import archive
-from hwr.download import download, forget, reason
+from hwr.data import archive
+from hwr.data.download import download, forget, reason
 from hwr.errors import DataError
 
 MANIFEST = "d0487c91b10a8a092070c27e103235cf348d9b837c8ff7cfd3eff1a060fa3e2c"
@@ -41,7 +41,7 @@ def manifest() -> dict[str, str]:
     """
     content = Path(__file__).with_name("english.sha256").read_bytes()
     if hashlib.sha256(content).hexdigest() != MANIFEST:
-        raise DataError("hwr/english.sha256 was changed or is damaged: install hwr again")
+        raise DataError("hwr/data/english.sha256 was changed or is damaged: install hwr again")
     lines = [line.split() for line in content.decode().splitlines()]
     return {PurePosixPath(file).name: digest for digest, file in lines}
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO, NamedTuple
 
-from hwr.download import MOST_BYTES, reason
+from hwr.data.download import MOST_BYTES, reason
 from hwr.errors import DataError
 
 # The real archive has about 7,000 members, and the largest picture 11 kB.

@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(f"{folder} is not the real dataset; differences: {len(wrong):,}")
             return 1
         case "show":
-            from hwr.show import show  # brings matplotlib
+            from hwr.reporting.dataset import show  # brings matplotlib
 
             folders = [item for item in arguments.settings if "=" not in item]
             settings = [item for item in arguments.settings if "=" in item]

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn import functional
 
-from hwr import checkpoint, metrics, run, writer_context
+from hwr import checkpoint, run, writer_context
 from hwr.config.compose import plain
 from hwr.data import CharacterDataset, load_dataset
 from hwr.data.splits import rows_of_writers
@@ -20,6 +20,7 @@ from hwr.errors import DataError, printable
 from hwr.files import expanded, whole
 from hwr.loading import load, logits
 from hwr.predict import Recognizer
+from hwr.reporting import metrics
 
 
 def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr import forestfile, metrics, run
+from hwr import forestfile, run
 from hwr.data import load_dataset, load_split
 from hwr.preprocessing.images import scale
-from hwr.reporting import columns, grids, results, tables
+from hwr.reporting import columns, grids, metrics, results, tables
 
 CARD = ("height", "width", "channels", "preprocessing")
 

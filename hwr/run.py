@@ -23,9 +23,9 @@ from hwr.config.compose import plain
 from hwr.errors import RunError, printable
 from hwr.files import alone, whole
 from hwr.folders import check_free
-from hwr.metrics import bootstrap
 from hwr.preprocessing.frame import Frame
 from hwr.reporting import modelcard
+from hwr.reporting.metrics import bootstrap
 
 PLOTS = ("confusion.png", "mistakes.png", "reliability.png", "curves.png")
 STALE = ("metrics.json", "failed.json", *PLOTS)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from hwr import metrics
 from hwr.config.compose import compose
 from hwr.errors import ConfigError, DataError, RunError
 from hwr.evaluate import evaluate
+from hwr.reporting import metrics
 from hwr.training.train import train
 
 

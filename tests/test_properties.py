@@ -11,11 +11,11 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from sklearn.preprocessing import LabelEncoder
 
-from hwr import metrics
 from hwr.charset import Charset
 from hwr.data import HeldOutWritersSplit, KFoldSplit, StratifiedSplit, WriterSplit
 from hwr.errors import DataError
 from hwr.preprocessing import images
+from hwr.reporting import metrics
 
 settings.register_profile("hwr", deadline=None, derandomize=True, database=None)
 settings.load_profile("hwr")

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr import metrics
 from hwr.charset import Charset
 from hwr.errors import printable
 from hwr.files import whole
-from hwr.reporting import figures, grids, tables
+from hwr.reporting import figures, grids, metrics, tables
 
 FILES = ("confusion", "mistakes", "reliability", "curves")
 """Plots that also become files of the run folder."""

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from hwr import checkpoint, metrics, trust
+from hwr import checkpoint, trust
 from hwr.charset import Charset
 from hwr.checkpoint import logged_metrics
 from hwr.config.instantiate import instantiate
 from hwr.errors import RunError
+from hwr.reporting import metrics
 
 LIGHTNINGS = ("interval", "frequency", "monitor")
 """Keys of a scheduler node that are Lightning's, not the scheduler's."""
@@ -26,7 +27,7 @@ class CharacterClassifier(LightningModule):
     """Train and test a network from images (N, channels, H, W) from 0 to 1 to logits (N, C).
 
     Logs `train/`, `val/` and `test/` metrics once an epoch: `loss`, `acc` and the others of
-    `hwr.metrics.collection`. All hyper-parameters are plain values, so that checkpoints load with
+    `hwr.reporting.metrics.collection`. All hyper-parameters are plain values, so that checkpoints load with
     weights only.
 
     Args:

@@ -17,7 +17,7 @@ from hwr.config.compose import compose
 from hwr.data import CharacterDataset, WriterSplit, load_dataset
 from hwr.errors import ConfigError, DataError
 from hwr.preprocessing import images
-from hwr.show import show
+from hwr.reporting.dataset import show
 from hwr.training.train import train
 
 

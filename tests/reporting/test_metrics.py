@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from hwr.charset import Charset
-from hwr.metrics import confusion, evaluate
+from hwr.reporting.metrics import confusion, evaluate
 
 
 def test_equal_to_scikit_learn() -> None:

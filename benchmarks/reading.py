@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 import hwr
-from hwr import export
 from hwr.data import drawing
+from hwr.inference import export
 from hwr.preprocessing import images
 
 

@@ -147,7 +147,7 @@ def predict_onnx(run: str, count: int) -> float:
 
     import hwr
     from hwr.data import load_dataset
-    from hwr.export import export
+    from hwr.inference.export import export
 
     images = load_dataset(hwr.compose().data).images[:, 0].numpy()
     arrays = np.resize(images, (count, *images.shape[1:]))

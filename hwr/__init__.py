@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from hwr.charset import Charset as Charset
     from hwr.config.compose import compose as compose
     from hwr.data.datamodule import CharacterDataModule as CharacterDataModule
-    from hwr.forestfile import load_forest as load_forest
-    from hwr.loading import load as load
-    from hwr.predict import Prediction as Prediction
-    from hwr.predict import Recognizer as Recognizer
+    from hwr.inference.forestfile import load_forest as load_forest
+    from hwr.inference.loading import load as load
+    from hwr.inference.recognizer import Prediction as Prediction
+    from hwr.inference.recognizer import Recognizer as Recognizer
     from hwr.training.module import CNN as CNN
     from hwr.training.module import MLP as MLP
     from hwr.training.module import CharacterClassifier as CharacterClassifier
@@ -26,11 +26,11 @@ _MODULES = {
     "Charset": "hwr.charset",
     "GlyphNet": "hwr.training.module",
     "MLP": "hwr.training.module",
-    "Prediction": "hwr.predict",
-    "Recognizer": "hwr.predict",
+    "Prediction": "hwr.inference.recognizer",
+    "Recognizer": "hwr.inference.recognizer",
     "compose": "hwr.config.compose",
-    "load": "hwr.loading",
-    "load_forest": "hwr.forestfile",
+    "load": "hwr.inference.loading",
+    "load_forest": "hwr.inference.forestfile",
 }
 __all__ = sorted(_MODULES)
 

@@ -12,14 +12,15 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn import functional
 
-from hwr import checkpoint, run, writer_context
+from hwr import run
 from hwr.config.compose import plain
 from hwr.data import CharacterDataset, load_dataset
 from hwr.data.splits import rows_of_writers
 from hwr.errors import DataError, printable
 from hwr.files import expanded, whole
-from hwr.loading import load, logits
-from hwr.predict import Recognizer
+from hwr.inference import checkpoint, writer_context
+from hwr.inference.loading import load, logits
+from hwr.inference.recognizer import Recognizer
 from hwr.reporting import metrics
 
 

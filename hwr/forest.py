@@ -14,8 +14,9 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr import forestfile, run
+from hwr import run
 from hwr.data import load_dataset, load_split
+from hwr.inference import forestfile
 from hwr.preprocessing.images import scale
 from hwr.reporting import columns, grids, metrics, results, tables
 

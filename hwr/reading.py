@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from hwr.errors import DataError, UserError, printable
-from hwr.loading import load
-from hwr.predict import BATCH, Prediction, Recognizer
+from hwr.inference.loading import load
+from hwr.inference.recognizer import BATCH, Prediction, Recognizer
 from hwr.preprocessing.images import suffixes
 
 

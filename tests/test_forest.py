@@ -16,13 +16,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hwr import forestfile
 from hwr.config.compose import compose
 from hwr.data import load_dataset
 from hwr.data.drawing import CHARACTERS
 from hwr.errors import RunError
 from hwr.forest import forest
-from hwr.forestfile import load_forest
+from hwr.inference import forestfile
+from hwr.inference.forestfile import load_forest
 from hwr.preprocessing.images import scale
 
 TINY = ["data=synthetic", "data.writers=4", "n_estimators=10"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy
 import pytest
 
-from hwr import export
 from hwr.config.compose import compose
 from hwr.data import drawing
+from hwr.inference import export
 from hwr.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import (
     Timer,
 )
 
-from hwr import checkpoint, run
+from hwr import run
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.choice_guard import NothingChosenByTest
 from hwr.callbacks.save_card import SaveCard
@@ -27,6 +27,7 @@ from hwr.config.compose import nearest, plain
 from hwr.config.instantiate import instantiate, words
 from hwr.data import CharacterDataModule
 from hwr.errors import ConfigError, RunError
+from hwr.inference import checkpoint
 from hwr.models.pretrained import load_pretrained_backbone
 from hwr.training.module import CNN, MLP, CharacterClassifier, GlyphNet, fill
 

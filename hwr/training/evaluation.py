@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from hwr import run, writer_context
+from hwr import run
 from hwr.charset import Charset
 from hwr.errors import RunError
+from hwr.inference import writer_context
 from hwr.reporting import metrics
 from hwr.training.module import CharacterClassifier
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from hwr import checkpoint, trust
 from hwr.charset import Charset
-from hwr.checkpoint import logged_metrics
 from hwr.config.instantiate import instantiate
 from hwr.errors import RunError
+from hwr.inference import checkpoint, trust
+from hwr.inference.checkpoint import logged_metrics
 from hwr.reporting import metrics
 
 LIGHTNINGS = ("interval", "frequency", "monitor")

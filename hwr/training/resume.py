@@ -6,10 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hwr import checkpoint, run
+from hwr import run
 from hwr.config.checks import expanded
 from hwr.errors import RunError
 from hwr.folders import flat
+from hwr.inference import checkpoint
 
 MAY_DIFFER = frozenset(
     {

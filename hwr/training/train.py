@@ -11,8 +11,9 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from hwr import checkpoint, run
+from hwr import run
 from hwr.errors import ConfigError, RunError, UserError
+from hwr.inference import checkpoint
 from hwr.memory import keep_freed_memory
 from hwr.reporting import loggers as reporting
 from hwr.training import build, evaluation, resume

@@ -16,7 +16,7 @@ from campaign import ALL
 from processes import Aim, Before, Ended, fetches, start
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hwr import checkpoint, forestfile
+from hwr.inference import checkpoint, forestfile
 
 SMALL = ["data=folder", "data.height=60", "data.width=80", "data.batch_size=8"]
 TRAIN = [*SMALL, "model=mlp", "trainer.max_epochs=4", "monitor=val/loss", "split.val_size=0.34"]

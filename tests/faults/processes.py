@@ -25,10 +25,11 @@ from typing import Any
 
 import torch
 
-from hwr import commands, dataset, evaluate, export, forest, onnxfile, reading
+from hwr import commands, dataset, evaluate, forest, reading
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.seeding import SeedEachEpoch
 from hwr.data import cache, fetch, folder
+from hwr.inference import export, onnxfile
 from hwr.reporting import dataset as show
 from hwr.training import evaluation, train
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from hwr.charset import Charset
 from hwr.config.compose import compose
 from hwr.data import load_dataset
-from hwr.predict import Recognizer
+from hwr.inference.recognizer import Recognizer
 from hwr.preprocessing.frame import Frame
 from hwr.preprocessing.inputs import open_picture
 

@@ -136,7 +136,10 @@ def hostile_ckpt(kind: str, saved: dict[str, Any], mark: Mark) -> dict[str, Any]
         case "target":
             saved["hwr"]["model"] = command
         case "target of a package of ours":
-            saved["hwr"]["model"] = {**command, "_target_": "hwr.checkpoint.torch.os.system"}
+            saved["hwr"]["model"] = {
+                **command,
+                "_target_": "hwr.inference.checkpoint.torch.os.system",
+            }
         case "target in an argument":
             node["hidden"] = command
         case "target in a list":

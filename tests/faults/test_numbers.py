@@ -15,7 +15,7 @@ from campaign import ALL, Campaign
 from jobs import sentence
 from processes import import_from, run
 
-from hwr import checkpoint
+from hwr.inference import checkpoint
 
 EPOCHS, STEPS = 3, 5
 TINY = ["data=synthetic", "data.writers=2", f"trainer.max_epochs={EPOCHS}", "callbacks=light"]

@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 import hwr
-from hwr import writer_context
 from hwr.charset import Charset
 from hwr.config.compose import compose
 from hwr.data import SyntheticDataset, drawing
 from hwr.errors import ConfigError, DataError
-from hwr.export import export
+from hwr.inference import writer_context
+from hwr.inference.export import export
 from hwr.models import GlyphNet
 from hwr.models.window import crop_around_ink
 from hwr.preprocessing.background import ink_box

@@ -14,7 +14,7 @@ import hwr
 from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.errors import ConfigError, RunError
-from hwr.export import export
+from hwr.inference.export import export
 from hwr.models import GlyphNet, pretrained
 from hwr.models.lcnet import LCNet
 from hwr.models.pretrained import load_pretrained_backbone

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from hwr.charset import Charset
 from hwr.errors import MOST_PIXELS, RunError
 from hwr.files import expanded
-from hwr.onnxfile import load_onnx
-from hwr.predict import ContextScores, Recognizer, Scores
+from hwr.inference.onnxfile import load_onnx
+from hwr.inference.recognizer import ContextScores, Recognizer, Scores
 from hwr.preprocessing import images
 from hwr.preprocessing.frame import Frame
 
@@ -136,7 +136,7 @@ def logits(network: Any, image: Any) -> Any:
 def _from_checkpoint(path: Path, device: str, trust: Sequence[str]) -> Recognizer:
     import torch
 
-    from hwr import checkpoint, writer_context
+    from hwr.inference import checkpoint, writer_context
 
     saved = checkpoint.read(path)
     model = checkpoint.network(path, saved, trust)
@@ -161,7 +161,7 @@ def _from_checkpoint(path: Path, device: str, trust: Sequence[str]) -> Recognize
 
 
 def _from_forest(path: Path) -> Recognizer:
-    from hwr.forestfile import load_forest
+    from hwr.inference.forestfile import load_forest
 
     trees, card = load_forest(path)
 

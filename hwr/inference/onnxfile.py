@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.errors import RunError
-from hwr.predict import Scores
+from hwr.inference.recognizer import Scores
 
 PIXELS, IMAGES = 2**18, 16
 """A batch: so many pixels, but no fewer images."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from hwr import trust as trusted
 from hwr.errors import RunError
+from hwr.inference import trust as trusted
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def network(path: Path, checkpoint: dict[str, Any], trust: Sequence[str] = ()) -
     Args:
         path: Where the checkpoint was read from.
         checkpoint: What `read` returned.
-        trust: Packages whose classes the checkpoint may use; see `hwr.trust`.
+        trust: Packages whose classes the checkpoint may use; see `hwr.inference.trust`.
 
     Raises:
         RunError: The weights don't fit the settings, or the model's class isn't trusted.

@@ -22,10 +22,12 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import export, forest, loading, onnxfile, predict
+from hwr import forest
 from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.errors import DataError, RunError
+from hwr.inference import export, loading, onnxfile
+from hwr.inference import recognizer as predict
 from hwr.preprocessing import images
 from hwr.preprocessing.background import ink_box
 from hwr.preprocessing.frame import Frame, fit, fit_many
@@ -256,7 +258,7 @@ def test_an_array_of_the_right_size_is_taken_as_it_is(
     recognizer = hwr.load(run)
     full = np.full(recognizer.size[::-1], 9, np.uint8).T
     with monkeypatch.context() as patch:
-        patch.delattr("hwr.predict.open_picture")
+        patch.delattr("hwr.inference.recognizer.open_picture")
         assert recognizer.prepare(full, "as_is").flags.c_contiguous
     random = np.random.default_rng(0)
     for least, most in ((0, 256), (0, 3), (200, 256), (0, 1), (0, 2)):

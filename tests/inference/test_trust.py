@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import hwr
-from hwr import checkpoint, trust
 from hwr.errors import RunError
+from hwr.inference import checkpoint, trust
 
 PACKAGE = {
     "my_pkg/__init__.py": """

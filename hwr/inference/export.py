@@ -13,8 +13,8 @@ import numpy as np
 
 from hwr.errors import RunError, UserError, printable, sentence
 from hwr.files import whole
-from hwr.loading import load
-from hwr.onnxfile import onnx_runtime
+from hwr.inference.loading import load
+from hwr.inference.onnxfile import onnx_runtime
 
 CHECKED = 256
 """Images on which the file is compared with the network."""

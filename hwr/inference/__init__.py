@@ -1,0 +1,1 @@
+"""Load models and recognize images: checkpoints, forests, ONNX."""

@@ -22,16 +22,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr import folders, stopping, sweep
+from hwr import stopping
 from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
 from hwr.errors import ConfigError, RunError, UserError, printable
 from hwr.files import alone
+from hwr.runs import records, sweep
 
 TASKS = {"train": "hwr.training.train", "forest": "hwr.forest", "evaluate": "hwr.evaluate"}
 
 OmegaConf.register_new_resolver(
     "hwr_output_subdir",
-    lambda folder, mode: folders.output_subdir(folder, mode == RunMode.MULTIRUN),
+    lambda folder, mode: records.output_subdir(folder, mode == RunMode.MULTIRUN),
     replace=True,
 )
 
@@ -52,7 +53,7 @@ class Checks(Callback):
             settings = config.copy()
             config.hydra.run.dir = str(sweep.checked(settings))  # ${now:...} no longer changes
             folder = Path(config.hydra.run.dir).absolute()
-            folders.check_free(folder, settings)
+            records.check_free(folder, settings)
             Checks.made = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -153,7 +154,7 @@ def _job_of_many(name: str, config: DictConfig, folder: Path) -> float | None:
         with suppress(OSError, RunError):
             if ours:
                 with alone(folder, RunError()):
-                    folders.mark_failed(folder, plain(config), error)
+                    records.mark_failed(folder, plain(config), error)
         return None
 
 

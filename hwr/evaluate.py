@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn import functional
 
-from hwr import run
 from hwr.config.compose import plain
 from hwr.data import CharacterDataset, load_dataset
 from hwr.data.splits import rows_of_writers
@@ -22,6 +21,7 @@ from hwr.inference import checkpoint, writer_context
 from hwr.inference.loading import load, logits
 from hwr.inference.recognizer import Recognizer
 from hwr.reporting import metrics
+from hwr.runs import run_folder
 
 
 def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
             file=sys.stderr,
         )
     writers = _writers(model, dataset.writers)[rows] if config.context else None
-    with run.started(folder, config):
+    with run_folder.started(folder, config):
         image, label = dataset.images[rows] / 255, label[rows]
         more: dict[str, float] = {}
         if writers is None:
@@ -86,10 +86,10 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
             "acc_low": low,
             "acc_high": high,
             **more,
-            "config": run.settings(config),
+            "config": run_folder.settings(config),
         }
         files = [dataset.files[row] for row in rows]
-        run.write_predictions(folder, run.rows_of(files, label, scores, charset))
+        run_folder.write_predictions(folder, run_folder.rows_of(files, label, scores, charset))
         with whole(folder / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     who = f" of writers {config.writers}" if config.writers else ""

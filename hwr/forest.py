@@ -14,11 +14,11 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr import run
 from hwr.data import load_dataset, load_split
 from hwr.inference import forestfile
 from hwr.preprocessing.images import scale
 from hwr.reporting import columns, grids, metrics, results, tables
+from hwr.runs import run_folder
 
 CARD = ("height", "width", "channels", "preprocessing")
 
@@ -42,8 +42,8 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
     dataset, splitter = load_dataset(config.data), load_split(config.split)
     charset, label = dataset.charset, dataset.labels.numpy()
     parts = splitter.split(label, dataset.writers, charset.names)
-    described = run.describe(dataset, splitter, parts)
-    with run.started(folder, config):
+    described = run_folder.describe(dataset, splitter, parts)
+    with run_folder.started(folder, config):
         pixels = scale(dataset.images.numpy()).reshape(len(label), -1)
         started = time.perf_counter()
         trees = fit_forest(config, pixels[parts.train], label[parts.train])
@@ -58,10 +58,10 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         card = {
             "charset": list(charset.names),
             **{name: getattr(dataset, name) for name in CARD},
-            "frame": run.frame_of(dataset, parts.train, finds_ink=False),
+            "frame": run_folder.frame_of(dataset, parts.train, finds_ink=False),
             "about": {
                 **{"hwr_version": version("hwr"), **described, "seed": config.seed},
-                "config": run.settings(config),
+                "config": run_folder.settings(config),
             },
         }
         forestfile.save(trees, card, folder / "forest.skops")
@@ -80,9 +80,11 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         importance = trees.feature_importances_.reshape(images.shape[1:])
         with SummaryWriter(str(folder)) as writer:
             _write_events(writer, config, values, result, importance)
-        predictions = run.rows_of([dataset.files[row] for row in parts.test], own, score, charset)
+        predictions = run_folder.rows_of(
+            [dataset.files[row] for row in parts.test], own, score, charset
+        )
         groups = None if dataset.writers is None else dataset.writers[parts.test]
-        return run.finish(folder, config, values, predictions, groups)
+        return run_folder.finish(folder, config, values, predictions, groups)
 
 
 def fit_forest(
@@ -112,7 +114,7 @@ def _write_events(
     importance: NDArray[np.float32],
 ) -> None:
     """Write metrics, plots and hyper-parameters for TensorBoard, and plots as files."""
-    writer.add_text("run/settings", tables.settings(run.settings(config)))
+    writer.add_text("run/settings", tables.settings(run_folder.settings(config)))
     writer.add_text("run/environment", tables.environment())
     for tag, value in values.items():
         if "/" in tag:

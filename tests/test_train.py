@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import hwr
 from hwr.config.compose import compose
 from hwr.errors import ConfigError, RunError
-from hwr.run import started
+from hwr.runs.run_folder import started
 from hwr.training.train import train
 
 TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]

@@ -19,7 +19,6 @@ from pytorch_lightning.callbacks import (
     Timer,
 )
 
-from hwr import run
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.choice_guard import NothingChosenByTest
 from hwr.callbacks.save_card import SaveCard
@@ -29,6 +28,7 @@ from hwr.data import CharacterDataModule
 from hwr.errors import ConfigError, RunError
 from hwr.inference import checkpoint
 from hwr.models.pretrained import load_pretrained_backbone
+from hwr.runs import run_folder
 from hwr.training.module import CNN, MLP, CharacterClassifier, GlyphNet, fill
 
 MODULES: dict[str, type[CharacterClassifier]] = {
@@ -224,7 +224,9 @@ def _frame(config: DictConfig, data: Any) -> dict[str, Any] | None:
     """Measure how ink lies in the training images of a data module of hwr."""
     if not hasattr(data, "parts"):
         return None
-    return run.frame_of(data.dataset, data.parts.train, config.model._target_ == GlyphNet.target)
+    return run_folder.frame_of(
+        data.dataset, data.parts.train, config.model._target_ == GlyphNet.target
+    )
 
 
 def _nodes(group: Any, name: str) -> Iterator[tuple[str, DictConfig]]:

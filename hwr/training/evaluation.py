@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
 
-from hwr import run
 from hwr.charset import Charset
 from hwr.errors import RunError
 from hwr.inference import writer_context
 from hwr.reporting import metrics
+from hwr.runs import run_folder
 from hwr.training.module import CharacterClassifier
 
 
@@ -137,7 +137,7 @@ def measured(logits: Tensor, label: Tensor, charset: Charset) -> dict[str, float
 
 def rows(
     data: Any, logits: Tensor, label: Tensor
-) -> tuple[list[run.Prediction], NDArray[np.int64] | None]:
+) -> tuple[list[run_folder.Prediction], NDArray[np.int64] | None]:
     """Build the rows of `predictions.csv`, and tell who wrote each test image, if that is known."""
     count = len(logits)
     scores = functional.log_softmax(logits, dim=1)
@@ -146,7 +146,7 @@ def rows(
         test = data.parts.test[:count]
         files = [data.dataset.files[row] for row in test]
         groups = None if data.dataset.writers is None else data.dataset.writers[test]
-    return run.rows_of(files, label.numpy(), scores, data.charset), groups
+    return run_folder.rows_of(files, label.numpy(), scores, data.charset), groups
 
 
 @torch.inference_mode()

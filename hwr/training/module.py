@@ -27,8 +27,8 @@ class CharacterClassifier(LightningModule):
     """Train and test a network from images (N, channels, H, W) from 0 to 1 to logits (N, C).
 
     Logs `train/`, `val/` and `test/` metrics once an epoch: `loss`, `acc` and the others of
-    `hwr.reporting.metrics.collection`. All hyper-parameters are plain values, so that checkpoints load with
-    weights only.
+    `hwr.reporting.metrics.collection`. All hyper-parameters are plain values, so that checkpoints
+    load with weights only.
 
     Args:
         charset: Class names in label order, C of them, or a Charset.

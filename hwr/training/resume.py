@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hwr import run
 from hwr.config.checks import expanded
 from hwr.errors import RunError
-from hwr.folders import flat
 from hwr.inference import checkpoint
+from hwr.runs import run_folder
+from hwr.runs.records import flat
 
 MAY_DIFFER = frozenset(
     {
@@ -33,14 +33,14 @@ def about(config: DictConfig, data: Any) -> dict[str, Any]:
         **describe(data),
         "seed": config.seed,
         **pretrained_by(config),
-        "config": run.settings(config),
+        "config": run_folder.settings(config),
     }
 
 
 def describe(data: Any) -> dict[str, Any]:
     """Describe data and split of any data module."""
     if hasattr(data, "parts"):
-        return run.describe(data.dataset, data.split, data.parts)
+        return run_folder.describe(data.dataset, data.split, data.parts)
     loaders = {"train": data.train_dataloader, "val": data.val_dataloader}
     loaders["test"] = data.test_dataloader
     return {

@@ -11,11 +11,11 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from hwr import run
 from hwr.errors import ConfigError, RunError, UserError
 from hwr.inference import checkpoint
 from hwr.memory import keep_freed_memory
 from hwr.reporting import loggers as reporting
+from hwr.runs import run_folder
 from hwr.training import build, evaluation, resume
 from hwr.training.module import CharacterClassifier, GlyphNet
 
@@ -58,7 +58,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if not trainer.is_global_zero:
         fit(trainer, model, data, ckpt_path)
         return {}
-    with run.started(folder, config), reporting.logged(trainer.loggers, config):
+    with run_folder.started(folder, config), reporting.logged(trainer.loggers, config):
         metrics = fit(trainer, model, data, ckpt_path)
         best = best_checkpoint(trainer)
         tester = evaluation.single_process(trainer)
@@ -77,9 +77,9 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
         }
         if isinstance(model, GlyphNet):
             done |= evaluation.with_writer_context(model, data)
-        reporting.log_tensorboard_hparams(trainer.loggers, run.settings(config), done)
+        reporting.log_tensorboard_hparams(trainer.loggers, run_folder.settings(config), done)
         predictions, groups = evaluation.rows(data, logits, label)
-        return run.finish(folder, config, done, predictions, groups)
+        return run_folder.finish(folder, config, done, predictions, groups)
 
 
 def fit(

@@ -18,10 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr import folders, search
 from hwr.config.checks import check_paths
 from hwr.config.compose import check, composed, plain
 from hwr.errors import ConfigError, RunError
+from hwr.runs import records, search
 
 MANY = 20
 """Jobs that take more than a second to check."""
@@ -194,15 +194,15 @@ def earlier(folder: Path, settings: DictConfig) -> dict[str, Any] | None:
         RunError: The folder holds another run, or is damaged.
     """
     try:
-        record = folders.read(folder)
+        record = records.read(folder)
     except (ValueError, OSError) as error:
         raise RunError(f"{folder} is damaged ({error}); remove it, and start again") from error
     if record is None:
         return None
     ours = plain(settings)
     if record.state == "unfinished":
-        ours = folders.substituted(_unresolved(settings))
-    if differs := folders.difference(record.config, ours):
+        ours = records.substituted(_unresolved(settings))
+    if differs := records.difference(record.config, ours):
         raise RunError(
             f"{folder} holds a run with {differs}; choose another hydra.sweep.dir, or remove it"
         )
@@ -230,7 +230,7 @@ def outcome(sweep: Sweep) -> str | None:
     """Name the jobs that failed or didn't finish in one sentence; None where all are done."""
     states: dict[str, list[str]] = {"failed": [], "did not finish": []}
     for number, folder in enumerate(sweep.runs):
-        if not any((folder / name).is_file() for name in folders.RESULTS):
+        if not any((folder / name).is_file() for name in records.RESULTS):
             state = "failed" if (folder / "failed.json").is_file() else "did not finish"
             states[state].append(str(number))
     parts = [

@@ -16,11 +16,11 @@ from PIL import Image
 from scipy import stats
 from scipy.stats import t
 
-from hwr.comparison import compare, sentences
 from hwr.errors import RunError
-from hwr.folders import difference, mark_failed, read, substituted
-from hwr.rendering import plot, render
-from hwr.runs import main, read_runs, select, table
+from hwr.runs.comparison import compare, sentences
+from hwr.runs.records import difference, mark_failed, read, substituted
+from hwr.runs.rendering import plot, render
+from hwr.runs.table import main, read_runs, select, table
 
 SPLITS = {"stratified": "StratifiedSplit", "kfold": "KFoldSplit"}
 

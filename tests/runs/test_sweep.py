@@ -15,9 +15,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from test_cli import FOREST, TINY, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
 
-from hwr import folders, sweep
 from hwr.config.compose import composed, hydra_ready
 from hwr.errors import ConfigError, RunError
+from hwr.runs import records, sweep
 
 
 def metrics(folder: Path) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def test_jobs_are_compared_with_what_is_there(tmp_path: Path) -> None:
     words = ["seed=3", "scheduler=plateau", f"hydra.sweep.dir={tmp_path}"]
     with hydra_ready():
         config = composed(["data=synthetic", *words[:2]])
-    folders.mark_failed(tmp_path / "0", {"seed": 4}, RunError("x"))
+    records.mark_failed(tmp_path / "0", {"seed": 4}, RunError("x"))
     with pytest.raises(RunError, match="holds a run with seed=4, not 3"):
         plan(*words)
     (tmp_path / "0/failed.json").unlink()

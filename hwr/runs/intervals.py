@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hwr.folders import RunRecord
+from hwr.runs.records import RunRecord
 
 
 def values(runs: Sequence[RunRecord], name: str) -> list[float]:

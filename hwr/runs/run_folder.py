@@ -22,10 +22,10 @@ from hwr.charset import Charset
 from hwr.config.compose import plain
 from hwr.errors import RunError, printable
 from hwr.files import alone, whole
-from hwr.folders import check_free
 from hwr.preprocessing.frame import Frame
 from hwr.reporting import modelcard
 from hwr.reporting.metrics import bootstrap
+from hwr.runs.records import check_free
 
 PLOTS = ("confusion.png", "mistakes.png", "reliability.png", "curves.png")
 STALE = ("metrics.json", "failed.json", *PLOTS)
@@ -189,7 +189,7 @@ def git_commit() -> str | None:
 
     `-dirty` is appended where tracked files differ from it.
     """
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parent.parent.parent
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]

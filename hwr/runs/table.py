@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hwr import comparison, intervals
-from hwr import folders as run_folders
-from hwr.comparison import setting
 from hwr.errors import RunError, UserError, printable
-from hwr.folders import RunRecord
-from hwr.rendering import Row, plot, render
+from hwr.runs import comparison, intervals
+from hwr.runs import records as run_folders
+from hwr.runs.comparison import setting
+from hwr.runs.records import RunRecord
+from hwr.runs.rendering import Row, plot, render
 
 MEANS = (
     "test/acc_nocase",

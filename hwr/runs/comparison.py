@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from hwr import intervals
 from hwr.errors import RunError
-from hwr.folders import RunRecord, compared
+from hwr.runs import intervals
+from hwr.runs.records import RunRecord, compared
 
 REPEATS = {"seed", "optimized_metric", "split.seed", "split.fold"}
 """Settings that differ between the runs of one setting."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
-from hwr import folders
 from hwr.config.compose import composed, monitor_mode, plain
 from hwr.errors import ConfigError, RunError
 from hwr.files import whole
+from hwr.runs import records
 
 
 def corners(name: str, overrides: Sequence[Override], pinned: list[str]) -> Iterator[DictConfig]:
@@ -57,8 +57,8 @@ def claim(folder: Path, settings: DictConfig, overrides: Sequence[Override]) -> 
             temporary.write_text(json.dumps(search, indent=2) + "\n", encoding="utf-8")
         return
     there = json.loads(file.read_text(encoding="utf-8"))
-    differs = folders.difference({"space": there["space"]}, {"space": space})
-    if differs := differs or folders.difference(there["config"], search["config"]):
+    differs = records.difference({"space": there["space"]}, {"space": space})
+    if differs := differs or records.difference(there["config"], search["config"]):
         raise RunError(f"{folder} holds a search with {differs}; choose another hydra.sweep.dir")
 
 

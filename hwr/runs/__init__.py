@@ -1,0 +1,1 @@
+"""Run folders: write, find, compare, resume in sweeps."""

@@ -46,7 +46,7 @@ def fit(model: str, count: int, launched: float) -> tuple[float, float]:
 
     import hwr
     from hwr.data import CharacterDataset, Split
-    from hwr.memory import keep_freed_memory
+    from hwr.training.memory import keep_freed_memory
 
     warnings.simplefilter("ignore")  # that there is no validation, and the like
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

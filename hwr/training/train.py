@@ -13,10 +13,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from hwr.errors import ConfigError, RunError, UserError
 from hwr.inference import checkpoint
-from hwr.memory import keep_freed_memory
 from hwr.reporting import loggers as reporting
 from hwr.runs import run_folder
 from hwr.training import build, evaluation, resume
+from hwr.training.memory import keep_freed_memory
 from hwr.training.module import CharacterClassifier, GlyphNet
 
 

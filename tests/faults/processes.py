@@ -25,13 +25,13 @@ from typing import Any
 
 import torch
 
-from hwr import commands, dataset, evaluate, forest, reading
+from hwr import commands, dataset, forest, reading
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.seeding import SeedEachEpoch
 from hwr.data import cache, fetch, folder
 from hwr.inference import export, onnxfile
 from hwr.reporting import dataset as show
-from hwr.training import evaluation, train
+from hwr.training import evaluate, evaluation, train
 
 SECONDS = 200
 """A command that takes longer hangs; it ends with exit code 1, and says where it hung."""

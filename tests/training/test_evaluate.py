@@ -12,8 +12,8 @@ import torch
 
 from hwr.config.compose import compose
 from hwr.errors import ConfigError, DataError, RunError
-from hwr.evaluate import evaluate
 from hwr.reporting import metrics
+from hwr.training.evaluate import evaluate
 from hwr.training.train import train
 
 

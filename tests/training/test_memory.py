@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from hwr import memory
+from hwr.training import memory
 
 SHOW = """
 import resource
-from hwr import memory
+from hwr.training import memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,7 +33,7 @@ def test_freed_blocks_are_used_again() -> None:
 
 
 def test_loading_changes_nothing_in_the_process() -> None:
-    code = "import sys, hwr; hwr.load; assert 'hwr.memory' not in sys.modules"
+    code = "import sys, hwr; hwr.load; assert 'hwr.training.memory' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -28,7 +28,11 @@ from hwr.errors import ConfigError, RunError, UserError, printable
 from hwr.files import alone
 from hwr.runs import records, sweep
 
-TASKS = {"train": "hwr.training.train", "forest": "hwr.forest", "evaluate": "hwr.training.evaluate"}
+TASKS = {
+    "train": "hwr.training.train",
+    "forest": "hwr.baselines.forest",
+    "evaluate": "hwr.training.evaluate",
+}
 
 OmegaConf.register_new_resolver(
     "hwr_output_subdir",

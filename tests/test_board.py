@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from hwr.baselines.forest import forest
 from hwr.board import count_runs
 from hwr.config.compose import compose
 from hwr.errors import RunError
-from hwr.forest import forest
 from hwr.training.train import train
 
 BOARD = Path(sys.executable).with_name("hwr-board")

@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from hwr import commands, dataset, forest, reading
+from hwr import commands, dataset, reading
+from hwr.baselines import forest
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.seeding import SeedEachEpoch
 from hwr.data import cache, fetch, folder

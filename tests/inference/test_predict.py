@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps
 
 import hwr
-from hwr import forest
+from hwr.baselines import forest
 from hwr.config.compose import compose
 from hwr.data import drawing
 from hwr.errors import DataError, RunError

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from hwr.baselines.forest import forest
 from hwr.callbacks import Plots
 from hwr.charset import Charset
 from hwr.config.compose import compose
-from hwr.forest import forest
 from hwr.reporting import columns, figures, grids, tables
 from hwr.training.train import train
 

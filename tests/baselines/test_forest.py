@@ -16,11 +16,11 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hwr.baselines.forest import forest
 from hwr.config.compose import compose
 from hwr.data import load_dataset
 from hwr.data.drawing import CHARACTERS
 from hwr.errors import RunError
-from hwr.forest import forest
 from hwr.inference import forestfile
 from hwr.inference.forestfile import load_forest
 from hwr.preprocessing.images import scale
@@ -79,7 +79,7 @@ def test_without_plots(tmp_path: Path) -> None:
 
 
 def test_lightning_is_not_imported() -> None:
-    code = "import sys, hwr.forest; assert 'pytorch_lightning' not in sys.modules"
+    code = "import sys, hwr.baselines.forest; assert 'pytorch_lightning' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,0 +1,1 @@
+"""Classic baselines of scikit-learn on the same splits."""

@@ -50,7 +50,7 @@ def test_all_files_are_in_the_wheel(site: Path) -> None:
 
 
 def test_the_wheel_trains_elsewhere(site: Path, tmp_path: Path) -> None:
-    code = "import hwr, hwr.commands; print(hwr.__file__); hwr.commands.train()"
+    code = "import hwr, hwr.cli.commands; print(hwr.__file__); hwr.cli.commands.train()"
     done = python(tmp_path, "-c", code, *TINY, PYTHONPATH=str(site))
     assert (done.returncode, done.stderr) == (0, "")
     assert str(site) in done.stdout
@@ -68,9 +68,9 @@ def test_onnx_files_are_read_without_torch(site: Path, tmp_path: Path) -> None:
     for name in ("numpy", "numpy.libs", "PIL", "pillow.libs", *onnx):
         if (there := Path(numpy.__file__).parent.with_name(name)).exists():
             (packages / name).symlink_to(there)
-    code = f"import sys; sys.path += [{str(site)!r}, {str(packages)!r}]\nimport hwr.commands\n"
+    code = f"import sys; sys.path += [{str(site)!r}, {str(packages)!r}]\nimport hwr.cli.commands\n"
     read = "print(hwr.load('model.onnx').read('a.png'), hwr.__file__)"
-    command = "sys.argv[1:] = [{!r}, 'a.png']; hwr.commands.predict()"
+    command = "sys.argv[1:] = [{!r}, 'a.png']; hwr.cli.commands.predict()"
     words = (read, command.format("model.onnx"), command.format("run"))
     one, two, three = (python(tmp_path, "-I", "-S", "-c", code + what) for what in words)
     assert one.stderr == two.stderr == ""

@@ -268,7 +268,7 @@ def test_nodes_that_are_no_dataset(node: dict[str, str], words: str) -> None:
 
 
 def test_importing_the_room_brings_no_torch() -> None:
-    code = "import sys, hwr.data, hwr.data.drawing, hwr.data.table, hwr.dataset, hwr.data.fetch;"
+    code = "import sys, hwr.data, hwr.data.drawing, hwr.data.table, hwr.cli.data, hwr.data.fetch;"
     code += "sys.exit('torch' in sys.modules or 'pytorch_lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     code = "import sys; from hwr.data import FolderDataset, load_split;"

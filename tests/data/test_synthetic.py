@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from hwr import dataset
+from hwr.cli import data as dataset
 from hwr.config.compose import compose
 from hwr.data import SyntheticDataset, drawing, load_dataset
 from hwr.errors import ConfigError, DataError

@@ -25,10 +25,12 @@ from typing import Any
 
 import torch
 
-from hwr import commands, dataset, reading
 from hwr.baselines import forest
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.seeding import SeedEachEpoch
+from hwr.cli import commands
+from hwr.cli import data as dataset
+from hwr.cli import predict as reading
 from hwr.data import cache, fetch, folder
 from hwr.inference import export, onnxfile
 from hwr.reporting import dataset as show

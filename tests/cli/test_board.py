@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hwr.baselines.forest import forest
-from hwr.board import count_runs
+from hwr.cli.board import count_runs
 from hwr.config.compose import compose
 from hwr.errors import RunError
 from hwr.training.train import train

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr import stopping
+from hwr.cli import stopping
 from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
 from hwr.errors import ConfigError, RunError, UserError, printable
 from hwr.files import alone

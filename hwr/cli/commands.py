@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 
-from hwr.stopping import stoppable
+from hwr.cli.stopping import stoppable
 
 
 def _command(program: str, module: str, function: str = "main", *words: str) -> Callable[[], None]:
@@ -14,11 +14,11 @@ def _command(program: str, module: str, function: str = "main", *words: str) -> 
     return partial(stoppable, program, work)
 
 
-train = _command("hwr-train", "hwr.cli", "launch", "train")
-forest = _command("hwr-forest", "hwr.cli", "launch", "forest")
-evaluate = _command("hwr-evaluate", "hwr.cli", "launch", "evaluate")
-dataset = _command("hwr-data", "hwr.dataset")
-predict = _command("hwr-predict", "hwr.reading")
+train = _command("hwr-train", "hwr.cli.launch", "launch", "train")
+forest = _command("hwr-forest", "hwr.cli.launch", "launch", "forest")
+evaluate = _command("hwr-evaluate", "hwr.cli.launch", "launch", "evaluate")
+dataset = _command("hwr-data", "hwr.cli.data")
+predict = _command("hwr-predict", "hwr.cli.predict")
 export = _command("hwr-export", "hwr.inference.export")
 runs = _command("hwr-runs", "hwr.runs.table")
-board = _command("hwr-board", "hwr.board")
+board = _command("hwr-board", "hwr.cli.board")

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from english import draw
 
-from hwr import stopping
-from hwr.stopping import stoppable
+from hwr.cli import stopping
+from hwr.cli.stopping import stoppable
 
 TRAIN, FOREST = (Path(sys.executable).with_name(f"hwr-{name}") for name in ("train", "forest"))
 TINY = ["data=synthetic", "data.writers=4", "split.val_size=0"]
@@ -101,8 +101,8 @@ def test_mistakes(
 )
 def test_answers_without_torch(tmp_path: Path, arguments: str, code: int) -> None:
     program = (
-        "import sys, hwr.commands\n"
-        "try:\n    hwr.commands.train()\n"
+        "import sys, hwr.cli.commands\n"
+        "try:\n    hwr.cli.commands.train()\n"
         "finally:\n    heavy = {'torch', 'sklearn', 'pandas', 'PIL'} & set(sys.modules)\n"
         "    print('heavy:', heavy or None)"
     )

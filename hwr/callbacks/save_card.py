@@ -4,7 +4,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from hwr.inference.checkpoint import logged_metrics
+from hwr.reporting.loggers import logged_metrics
 
 
 class SaveCard(Callback):

@@ -56,15 +56,6 @@ def find(folder: Path) -> Path:
     raise RunError(f"{folder} holds no checkpoint (checkpoints/last.ckpt)")
 
 
-def logged_metrics(trainer: Any) -> dict[str, float]:
-    """Return the metrics of a Trainer's last epoch.
-
-    Checkpoints hold them, for a run that was stopped after its last epoch and is resumed.
-    """
-    logged = trainer.callback_metrics.items()
-    return {name: float(value) for name, value in logged if not name.startswith("lr-")}
-
-
 def network(path: Path, checkpoint: dict[str, Any], trust: Sequence[str] = ()) -> nn.Module:
     """Build the model of a checkpoint, ready for inference: images (N, C, H, W) to logits.
 

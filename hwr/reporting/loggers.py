@@ -86,3 +86,12 @@ def _close(loggers: Iterable[Logger], exit_code: int) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.finish(exit_code=exit_code)
+
+
+def logged_metrics(trainer: Any) -> dict[str, float]:
+    """Return the metrics of a Trainer's last epoch.
+
+    Checkpoints hold them, for a run that was stopped after its last epoch and is resumed.
+    """
+    logged = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in logged if not name.startswith("lr-")}

@@ -16,8 +16,8 @@ from hwr.charset import Charset
 from hwr.config.instantiate import instantiate
 from hwr.errors import RunError
 from hwr.inference import checkpoint, trust
-from hwr.inference.checkpoint import logged_metrics
 from hwr.reporting import metrics
+from hwr.reporting.loggers import logged_metrics
 
 LIGHTNINGS = ("interval", "frequency", "monitor")
 """Keys of a scheduler node that are Lightning's, not the scheduler's."""

@@ -109,7 +109,7 @@ def fit(
         if ckpt_path and unexpected and trainer.global_step in steps:
             raise RunError(f"ckpt_path={ckpt_path} is damaged: {type(error).__name__}") from error
         raise
-    return {**saved["hwr"].get("metrics", {}), **checkpoint.logged_metrics(trainer)}
+    return {**saved["hwr"].get("metrics", {}), **reporting.logged_metrics(trainer)}
 
 
 def stopped(trainer: Trainer) -> str:

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Write files and folders atomically, and lock folders between processes."""
 
 import os
 import secrets
@@ -15,77 +15,93 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with `~` as somebody's home, or as it stands where nobody has that name."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Expand a leading `~`; a name that no user has stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 @contextmanager
-def alone(folder: Path, otherwise: UserError) -> Iterator[None]:
-    """Hold a lock on a folder, which ends with the process however that ends.
+def file_lock(folder: Path, error: UserError) -> Iterator[None]:
+    """Hold an exclusive lock on a folder; it ends with the process, however that ends.
+
+    On Windows, and on file systems without locks, nothing is locked.
+
+    Args:
+        folder: An existing folder.
+        error: Raised if another process holds the lock.
 
     Raises:
-        UserError: `otherwise`, where another process holds it.
+        UserError: `error`.
     """
     if not fcntl:
         yield
         return
-    held = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise otherwise from None
+            raise error from None
         except OSError:  # a file system without locks
             pass
         yield
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; it replaces `path` when the block ends well.
 
-    Folders are made as needed. If the block raises, the old file stays as it was.
+    Parent folders are created. If the block raises, `path` stays as it was.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        A path in the folder of `path`.
 
     Raises:
-        DataError: `path` is there, but no file: a folder or a device is not replaced.
+        DataError: `path` is a folder or a device.
     """
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} is no file that could be written")
+        raise DataError(f"{path} is not a file; choose another path")
+    with _temporary(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it becomes `path` when the block ends well.
+
+    Args:
+        path: The folder to create; it may exist if it is empty.
+
+    Yields:
+        A folder beside `path`.
+
+    Raises:
+        DataError: `path` exists and isn't an empty folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path} exists already; nothing was changed, choose another folder")
+    with _temporary(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        yield beside
-        os.replace(beside, path)
+        yield temporary
+        os.replace(temporary, path)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk doesn't say of what
         raise
     finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to fill; it becomes `path` when the block ends well.
-
-    Raises:
-        DataError: `path` exists already and holds something.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{path} exists already; nothing was changed, choose another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        beside.mkdir()
-        yield beside
-        os.replace(beside, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from hwr.files import whole
+from hwr.files import atomic_write
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -19,5 +19,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint; an old one of this name stays until the new one is complete."""
         content = io.BytesIO()  # torch's own writer doesn't say why a disk takes no more
         torch.save(checkpoint, content)
-        with whole(Path(path)) as temporary:
+        with atomic_write(Path(path)) as temporary:
             temporary.write_bytes(content.getbuffer())

@@ -12,7 +12,7 @@ from hwr.config.compose import compose, plain
 from hwr.data import drawing
 from hwr.data.cache import in_threads
 from hwr.errors import UserError, printable, sentence
-from hwr.files import whole_folder
+from hwr.files import atomic_folder
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def draw(folder: Path, writers: int, seed: int) -> None:
     """
     compose(["data=synthetic", f"data.writers={writers}", f"data.seed={seed}"])
     files, labels = drawing.files_and_labels(writers)
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         (temporary / "Img").mkdir()
 
         def write(writer: int) -> None:

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hwr.cli import stopping
 from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
 from hwr.errors import ConfigError, RunError, UserError, printable
-from hwr.files import alone
+from hwr.files import file_lock
 from hwr.runs import records, sweep
 
 TASKS = {
@@ -109,7 +109,7 @@ def _remove_unused(made: Sequence[Path]) -> None:
     if not made:
         return
     # OSError: a folder that isn't empty, or was never made. RunError: another process has it.
-    with suppress(OSError, RunError), alone(made[0], RunError()):
+    with suppress(OSError, RunError), file_lock(made[0], RunError()):
         if os.listdir(made[0]) == [".hydra"]:
             shutil.rmtree(made[0] / ".hydra")
         for path in made:
@@ -157,7 +157,7 @@ def _job_of_many(name: str, config: DictConfig, folder: Path) -> float | None:
         # On a full disk the job stays unfinished, and so it does where another process has it.
         with suppress(OSError, RunError):
             if ours:
-                with alone(folder, RunError()):
+                with file_lock(folder, RunError()):
                     records.mark_failed(folder, plain(config), error)
         return None
 

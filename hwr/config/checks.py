@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from hwr.errors import MOST_PIXELS, DataError, RunError
+from hwr.files import expand_user
 
 WHOLE = 2**32
 """Whole numbers from here on are mistakes: no machine could do anything with them."""
@@ -40,23 +40,15 @@ def check_paths(config: DictConfig) -> None:
     """
     data: Any = config.get("data") or {}
     if data.get("_target_") == "hwr.data.FolderDataset":
-        root = expanded(data.root)
+        root = expand_user(data.root)
         if not root.is_dir():
             raise DataError(f"no data folder {root}; {_where(data)}")
         if data.csv is not None and not (root / data.csv).is_file():
             raise DataError(f"no table {data.csv} in {root}; {_where(data)}")
     for key in ("ckpt_path", "init_from"):
         path = config.get(key)
-        if path is not None and not expanded(path).exists():
+        if path is not None and not expand_user(path).exists():
             raise RunError(f"{key}={path}: no such checkpoint or run folder")
-
-
-def expanded(path: str) -> Path:
-    """Expand `~`, and leave the path as it is where nobody has that home."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
 
 
 def _kind(node: Any) -> str:

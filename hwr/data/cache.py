@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hwr.errors import DataError
-from hwr.files import whole
+from hwr.files import atomic_write
 from hwr.preprocessing import background, images
 
 HEAD = 4096
@@ -61,7 +61,7 @@ def cached(
     try:
         # np.savez leaves its archive open where the disk is full, which warns later.
         with (
-            whole(Path(folder).expanduser() / name) as temporary,
+            atomic_write(Path(folder).expanduser() / name) as temporary,
             ZipFile(temporary, "w") as archive,
             archive.open("image.npy", "w", force_zip64=True) as file,
         ):

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from hwr.errors import DataError
-from hwr.files import alone
+from hwr.files import file_lock
 
 MOST_BYTES = 10**9
 RETRIES = 3
@@ -36,7 +36,7 @@ def download(url: str, cache: Path, timeout: float) -> Path:
             raise ValueError("only http and https URLs are fetched")
         cache.mkdir(parents=True, exist_ok=True)
         taken = DataError(f"another process downloads into {cache}; wait for it")
-        with alone(cache, taken):
+        with file_lock(cache, taken):
             for _ in range(RETRIES):
                 with suppress(*BROKEN):
                     return _continue(url, part, timeout)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hwr.errors import RunError, UserError, printable, sentence
-from hwr.files import whole
+from hwr.files import atomic_write
 from hwr.inference.loading import load
 from hwr.inference.onnxfile import onnx_runtime
 
@@ -82,7 +82,7 @@ def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:
     random = np.random.default_rng(0)
     image = random.random((CHECKED, recognizer.channels, height, width), np.float32)
     image[::2] = np.where(image[::2] < 0.1, 0, 1)  # black on white
-    with whole(file) as temporary:
+    with atomic_write(file) as temporary:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints
             warnings.simplefilter("ignore")
             torch.onnx.export(

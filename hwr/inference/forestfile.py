@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from hwr.errors import RunError
-from hwr.files import whole
+from hwr.files import atomic_write
 
 MOST_BYTES = 4 * 10**9
 MOST_TIMES = 50
@@ -22,7 +22,7 @@ TRUSTED = ("sklearn.tree._tree.Tree",)
 
 def save(trees: RandomForestClassifier, card: dict[str, Any], file: Path) -> None:
     """Write a forest and what a recogniser needs to know of it, compressed."""
-    with whole(file) as beside, beside.open("wb") as stream:
+    with atomic_write(file) as temporary, temporary.open("wb") as stream:
         content = {"trees": trees, "card": json.dumps(card)}
         skops.io.dump(content, stream, compression=zipfile.ZIP_DEFLATED)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hwr.charset import Charset
 from hwr.errors import MOST_PIXELS, RunError
-from hwr.files import expanded
+from hwr.files import expand_user
 from hwr.inference.onnxfile import load_onnx
 from hwr.inference.recognizer import ContextScores, Recognizer, Scores
 from hwr.preprocessing import images
@@ -52,7 +52,7 @@ def load(
     Raises:
         RunError: The file is missing, broken or not trusted, or no fair choice is possible.
     """
-    place = expanded(path)
+    place = expand_user(path)
     if os.path.isdir(place):  # pathlib raises where a name is too long
         place = _chosen(place, by)
     elif by is not None:

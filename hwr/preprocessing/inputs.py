@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hwr.errors import DataError
-from hwr.files import expanded
+from hwr.files import expand_user
 from hwr.preprocessing import images
 
 SLACK = 0.1
@@ -89,7 +89,7 @@ def _open(source: Any, held: ExitStack, channels: int) -> Image.Image:
     if isinstance(source, bytes | bytearray | memoryview):
         source = BytesIO(source)
     elif isinstance(source, str | os.PathLike):
-        source = expanded(source)
+        source = expand_user(source)
         name = str(source) if len(str(source)) < 300 else f"{str(source)[:300]}…"
     elif not hasattr(source, "read"):
         raise DataError(f"an object of type {type(source).__name__} is not an image")

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hwr.data import drawing, load_dataset, table
 from hwr.data.cache import in_threads
 from hwr.errors import DataError, printable
-from hwr.files import whole
+from hwr.files import atomic_write
 from hwr.preprocessing import images
 
 CELL = (48, 36)
@@ -60,11 +60,11 @@ def show(node: Mapping[str, Any], folder: Path) -> str:
     if not rows:
         raise DataError(f"no image of data={node.get('name')} can be read: {wrong[0]}")
     frame, thumbs = pd.DataFrame(rows), np.stack(cells)
-    with whole(folder / "images.csv") as temporary:
+    with atomic_write(folder / "images.csv") as temporary:
         frame.to_csv(temporary, index=False)
-    with whole(folder / "overview.png") as temporary:
+    with atomic_write(folder / "overview.png") as temporary:
         _overview(frame, thumbs).save(temporary, format="PNG")
-    with whole(folder / "statistics.png") as temporary:
+    with atomic_write(folder / "statistics.png") as temporary:
         _statistics(frame).savefig(temporary, format="png")
     return _report(frame, thumbs, wrong, folder)
 

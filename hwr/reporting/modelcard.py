@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr.files import whole
+from hwr.files import atomic_write
 from hwr.reporting.tables import code, table
 
 PERCENTAGES = {
@@ -49,7 +49,7 @@ def write(
             USE,
         ]
     )
-    with whole(folder / "README.md") as temporary:
+    with atomic_write(folder / "README.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

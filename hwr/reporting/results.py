@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hwr.charset import Charset
 from hwr.errors import printable
-from hwr.files import whole
+from hwr.files import atomic_write
 from hwr.reporting import figures, grids, metrics, tables
 
 FILES = ("confusion", "mistakes", "reliability", "curves")
@@ -67,7 +67,7 @@ def save(plots: Mapping[str, bytes], folder: Path) -> None:
     for tag, png in plots.items():
         name = tag.rpartition("/")[2]
         if name in FILES:
-            with whole(folder / f"{name}.png") as temporary:
+            with atomic_write(folder / f"{name}.png") as temporary:
                 temporary.write_bytes(png)
 
 

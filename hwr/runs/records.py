@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr.errors import RunError, UserError
-from hwr.files import expanded, whole
+from hwr.files import atomic_write, expand_user
 
 RESULTS = ("metrics.json", "evaluation.json")
 """Written last: a folder that holds one of them is finished."""
@@ -112,7 +112,7 @@ def check_free(folder: Path, config: Mapping[str, Any]) -> None:
         return
     way = ""
     if "trainer" in config:
-        if expanded(config.get("ckpt_path") or "/").resolve().is_relative_to(folder.resolve()):
+        if expand_user(config.get("ckpt_path") or "/").resolve().is_relative_to(folder.resolve()):
             return
         way = f", or resume it with ckpt_path={last}" if last.exists() else ""
     raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
@@ -162,7 +162,7 @@ def mark_failed(folder: Path, config: dict[str, Any], error: Exception) -> None:
     if lines:
         said = f"{type(error).__name__}: {said}"
     failed = {"error": said, "traceback": "".join(lines), "config": config}
-    with whole(folder / "failed.json") as temporary:
+    with atomic_write(folder / "failed.json") as temporary:
         temporary.write_text(json.dumps(failed, indent=2) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr.errors import RunError, printable
-from hwr.files import whole
+from hwr.files import atomic_write
 
 Row = dict[str, Any]
 LEGEND = (
@@ -110,7 +110,7 @@ def plot(rows: Sequence[Row], file: Path) -> None:
         "orange: best by validation",
         fontsize=9,
     )
-    with whole(file) as temporary:
+    with atomic_write(file) as temporary:
         figure.savefig(temporary, format="png")
 
 

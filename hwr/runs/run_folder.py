@@ -21,7 +21,7 @@ from torch import Tensor
 from hwr.charset import Charset
 from hwr.config.compose import plain
 from hwr.errors import RunError, printable
-from hwr.files import alone, whole
+from hwr.files import atomic_write, file_lock
 from hwr.preprocessing.frame import Frame
 from hwr.reporting import modelcard
 from hwr.reporting.metrics import bootstrap
@@ -48,7 +48,7 @@ def started(folder: Path, config: DictConfig) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     another = RunError(f"another process writes into {folder}; choose another hydra.run.dir")
-    with alone(folder, another):
+    with file_lock(folder, another):
         check_free(folder, config)
         for name in STALE:
             (folder / name).unlink(missing_ok=True)
@@ -128,7 +128,7 @@ def finish(
         correct = np.array([label == guess for _, label, guess, _ in predictions], dtype=float)
         interval = bootstrap(correct, np.arange(len(correct)) if groups is None else groups)
         modelcard.write(folder, metrics, interval, predictions)
-    with whole(folder / "metrics.json") as temporary:
+    with atomic_write(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(summary(metrics, folder))
     return metrics
@@ -137,7 +137,7 @@ def finish(
 def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
     """Write `predictions.csv`."""
     with (
-        whole(folder / "predictions.csv") as temporary,
+        atomic_write(folder / "predictions.csv") as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file, lineterminator="\n")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from hwr.config.compose import composed, monitor_mode, plain
 from hwr.errors import ConfigError, RunError
-from hwr.files import whole
+from hwr.files import atomic_write
 from hwr.runs import records
 
 
@@ -53,7 +53,7 @@ def claim(folder: Path, settings: DictConfig, overrides: Sequence[Override]) -> 
     space = {one.get_key_element(): one.input_line for one in overrides if one.is_sweep_override()}
     search, file = {"space": space, "config": plain(settings)}, folder / "search.json"
     if not file.is_file():
-        with whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(json.dumps(search, indent=2) + "\n", encoding="utf-8")
         return
     there = json.loads(file.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from hwr.config.compose import plain
 from hwr.data import CharacterDataset, load_dataset
 from hwr.data.splits import rows_of_writers
 from hwr.errors import DataError, printable
-from hwr.files import expanded, whole
+from hwr.files import atomic_write, expand_user
 from hwr.inference import checkpoint, writer_context
 from hwr.inference.loading import load, logits
 from hwr.inference.recognizer import Recognizer
@@ -45,7 +45,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
         RunError: There is no checkpoint, it needs a package that isn't trusted, or the folder
             holds a run.
     """
-    path = checkpoint.find(expanded(config.ckpt_path))
+    path = checkpoint.find(expand_user(config.ckpt_path))
     checkpoint.read(path)  # rejects forests and ONNX files
     recognizer = load(path, trust=list(config.trust))
     model, charset = recognizer.model, recognizer.charset
@@ -90,7 +90,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
         }
         files = [dataset.files[row] for row in rows]
         run_folder.write_predictions(folder, run_folder.rows_of(files, label, scores, charset))
-        with whole(folder / "evaluation.json") as temporary:
+        with atomic_write(folder / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     who = f" of writers {config.writers}" if config.writers else ""
     who += " with writer context" if config.context else ""

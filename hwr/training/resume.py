@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hwr.config.checks import expanded
 from hwr.errors import RunError
+from hwr.files import expand_user
 from hwr.inference import checkpoint
 from hwr.runs import run_folder
 from hwr.runs.records import flat
@@ -77,7 +77,7 @@ def check(config: DictConfig, charset: list[str], about: dict[str, Any]) -> Path
     """
     if config.ckpt_path is None:
         return None
-    path = expanded(config.ckpt_path)
+    path = expand_user(config.ckpt_path)
     if path.is_dir():
         path = path / "checkpoints/last.ckpt"
     saved = checkpoint.read(path)

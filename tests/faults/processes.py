@@ -53,7 +53,7 @@ COMMANDS: dict[str, Callable[[], None]] = {
 }
 PHASES = (
     (folder, "digest", "preparation"),
-    (cache, "whole", "cache"),
+    (cache, "atomic_write", "cache"),
     (train.build, "build_model", "building"),
     (SeedEachEpoch, "on_train_epoch_start", "training"),
     (AtomicCheckpointIO, "save_checkpoint", "checkpoint"),
@@ -65,9 +65,9 @@ PHASES = (
     (evaluate.metrics, "bootstrap", "test"),
     (dataset, "draw", "drawing"),
     (fetch, "_write", "writing"),
-    (show, "whole", "writing"),
+    (show, "atomic_write", "writing"),
     (export, "load", "loading"),
-    (export, "whole", "exporting"),
+    (export, "atomic_write", "exporting"),
     (reading, "load", "loading"),
     (reading, "_read", "predicting"),
 )

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hwr.cli import stopping
-from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, no_choice, plain, sentence
+from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, plain, sentence
 from hwr.errors import ConfigError, RunError, UserError, printable
 from hwr.files import file_lock
 from hwr.runs import records, sweep
@@ -190,9 +190,8 @@ def _report(what: str, error: Exception, folder: Path | None = None, name: str =
     if isinstance(error, OSError) and (where := error.filename or folder):
         text = f"{error.strerror}: {os.fsdecode(where)}"
     elif hydras and not isinstance(error, UserError):
-        words = [word for word in sys.argv[1:] if "=" in word and word[:1] != "-"]
         with nullcontext() if GlobalHydra().is_initialized() else hydra_ready():
-            text = no_choice(words) or sentence(error, name)
+            text = sentence(error, name, sys.argv[1:])
     print(f"{printable(f'{what}: {text}')}\n", end="", file=sys.stderr)  # in one write, for jobs
     return 2
 

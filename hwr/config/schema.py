@@ -11,16 +11,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from hwr.errors import MOST_PIXELS
-
 PREPROCESSINGS = ("notebook", "ink")
 WRITERS = r"\d+(-\d+)?(,\d+(-\d+)?)*"
 SEED = 2**32 - 1
 
 
-def allowed(**limits: Any) -> Any:
-    """Declare a mandatory setting with what it may be."""
-    return field(default=MISSING, metadata=limits)
+def setting(default: Any = MISSING, **limits: Any) -> Any:
+    """Declare a setting, mandatory without a default, with what it may be."""
+    return field(default=default, metadata=limits)
 
 
 @dataclass
@@ -34,14 +32,14 @@ class Node:
 class DataConfig(Node):
     """Settings that every dataset has: how an image becomes an array, and how batches are made."""
 
-    name: str = allowed(text=True)
-    preprocessing: str = allowed(choices=PREPROCESSINGS)
-    height: int = allowed(ge=1, le=MOST_PIXELS)
-    width: int = allowed(ge=1, le=MOST_PIXELS)
-    channels: int = allowed(choices=(1, 3))
-    cache: str = allowed(text=True)
-    batch_size: int = allowed(ge=1)
-    num_workers: int = allowed(ge=0, le=1024)
+    name: str = setting(text=True)
+    preprocessing: str = setting(choices=PREPROCESSINGS)
+    height: int = setting(ge=1, le=2000)
+    width: int = setting(ge=1, le=2000)
+    channels: int = setting(choices=(1, 3))
+    cache: str = setting(text=True)
+    batch_size: int = setting(ge=1)
+    num_workers: int = setting(ge=0, le=1024)
     pin_memory: bool = MISSING
     persistent_workers: bool = MISSING
     train_transform: Any = None
@@ -51,29 +49,29 @@ class DataConfig(Node):
 class FolderConfig(DataConfig):
     """A folder of images with a table, or with a folder for every class."""
 
-    root: str = allowed(text=True)
+    root: str = setting(text=True)
     csv: str | None = MISSING
     image_column: str = MISSING
     label_column: str = MISSING
     writer_column: str = MISSING
-    max_pixels: int = allowed(ge=1, le=89_478_485)  # from here on Pillow itself sees an attack
+    max_pixels: int = setting(ge=1, le=89_478_485)  # from here on Pillow itself sees an attack
 
 
 @dataclass
 class SyntheticConfig(DataConfig):
     """Images that the program draws."""
 
-    writers: int = allowed(ge=1, le=999)
-    seed: int = allowed(ge=0, le=SEED)
+    writers: int = setting(ge=1, le=999)
+    seed: int = setting(ge=0, le=SEED)
 
 
 @dataclass
 class EmnistConfig(DataConfig):
     """EMNIST as torchvision reads it."""
 
-    root: str = allowed(text=True)
-    variant: str = allowed(choices=("byclass", "balanced"))
-    part: str = allowed(choices=("train", "test", "all"))
+    root: str = setting(text=True)
+    variant: str = setting(choices=("byclass", "balanced"))
+    part: str = setting(choices=("train", "test", "all"))
     download: bool = MISSING
 
 
@@ -81,90 +79,90 @@ class EmnistConfig(DataConfig):
 class SplitConfig(Node):
     """Settings that every split has."""
 
-    seed: int = allowed(ge=0, le=SEED)
-    val_size: float = allowed(ge=0, lt=1)
+    seed: int = setting(ge=0, le=SEED)
+    val_size: float = setting(ge=0, lt=1)
     val_is_test: bool = MISSING
-    writers: str | None = allowed(pattern=WRITERS, example="1-44 or 3,7")
+    writers: str | None = setting(pattern=WRITERS, example="1-44 or 3,7")
 
 
 @dataclass
 class StratifiedConfig(SplitConfig):
     """A random share of every class is tested."""
 
-    test_size: float = allowed(gt=0, lt=1)
+    test_size: float = setting(gt=0, lt=1)
 
 
 @dataclass
 class FoldConfig(SplitConfig):
     """Fold number `fold` of `folds` is tested."""
 
-    folds: int = allowed(ge=2, le=SEED)
-    fold: int = allowed(ge=0, le=SEED)
+    folds: int = setting(ge=2, le=SEED)
+    fold: int = setting(ge=0, le=SEED)
 
 
 @dataclass
 class LockboxConfig(SplitConfig):
     """Images of `test_writers` are tested."""
 
-    test_writers: str = allowed(pattern=WRITERS, example="45-55 or 3,7")
+    test_writers: str = setting(pattern=WRITERS, example="45-55 or 3,7")
 
 
 @dataclass
 class AugmentConfig(Node):
     """How far training images are varied at random; 0: not at all."""
 
-    rotate: float = field(default=0.0, metadata={"ge": 0, "le": 180})
-    scale: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
-    aspect_ratio: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
-    shear: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
-    translate: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
-    elastic: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
-    stroke_width: float = field(default=0.0, metadata={"ge": 0, "le": 1})
-    synthetic_writers: int = field(default=0, metadata={"ge": 0, "le": 999})
-    synthetic_share: float = field(default=1.0, metadata={"gt": 0, "le": 10})
+    rotate: float = setting(0.0, ge=0, le=180)
+    scale: float = setting(0.0, ge=0, lt=1)
+    aspect_ratio: float = setting(0.0, ge=0, lt=1)
+    shear: float = setting(0.0, ge=0, lt=1)
+    translate: float = setting(0.0, ge=0, lt=1)
+    elastic: float = setting(0.0, ge=0, lt=1)
+    stroke_width: float = setting(0.0, ge=0, le=1)
+    synthetic_writers: int = setting(0, ge=0, le=999)
+    synthetic_share: float = setting(1.0, gt=0, le=10)
 
 
 @dataclass
 class MLPConfig(Node):
     """The notebook's MLP."""
 
-    hidden: int = allowed(ge=1, le=65_536)
+    hidden: int = setting(ge=1, le=65_536)
 
 
 @dataclass
 class CNNConfig(Node):
     """The notebook's CNN."""
 
-    width_mult: float = allowed(ge=1 / 32, le=16)
-    conv_dropout: float = allowed(ge=0, lt=1)
-    dense_dropout: float = allowed(ge=0, lt=1)
+    width_mult: float = setting(ge=1 / 32, le=16)
+    conv_dropout: float = setting(ge=0, lt=1)
+    dense_dropout: float = setting(ge=0, lt=1)
 
 
 @dataclass
 class GlyphNetConfig(Node):
     """GlyphNet."""
 
-    width_mult: float = allowed(ge=1 / 8, le=8)
-    dropout: float = allowed(ge=0, lt=1)
-    temperature: float = allowed(ge=0.05, le=20)
-    tta: int = allowed(ge=0, le=4)
-    backbone: str = allowed(choices=("residual", "lcnet"))
-    backbone_lr_mult: float = allowed(ge=0, le=10)
+    width_mult: float = setting(ge=1 / 8, le=8)
+    dropout: float = setting(ge=0, lt=1)
+    temperature: float = setting(ge=0.05, le=20)
+    tta: int = setting(ge=0, le=4)
+    backbone: str = setting(choices=("residual", "lcnet"))
+    backbone_lr_mult: float = setting(ge=0, le=10)
 
 
 @dataclass
 class TrainerConfig(Node):
     """Arguments of Lightning's Trainer; others are added with `+trainer.NAME=VALUE`."""
 
-    max_epochs: int = allowed(ge=1)
+    max_epochs: int = setting(ge=1)
     accelerator: str = MISSING
-    devices: int = allowed(ge=1)
-    num_nodes: int = allowed(ge=1)
+    devices: int = setting(ge=1)
+    num_nodes: int = setting(ge=1)
     strategy: str = MISSING
     precision: Any = MISSING
     deterministic: Any = MISSING
-    log_every_n_steps: int = allowed(ge=1)
-    num_sanity_val_steps: int = allowed(ge=-1)
+    log_every_n_steps: int = setting(ge=1)
+    num_sanity_val_steps: int = setting(ge=-1)
     enable_model_summary: bool = MISSING
 
 
@@ -181,13 +179,13 @@ class TrainConfig:
     trainer: Any = MISSING
     callbacks: Any = MISSING
     logger: Any = MISSING
-    seed: int = allowed(ge=0, le=SEED)
+    seed: int = setting(ge=0, le=SEED)
     monitor: str | None = MISSING
     optimized_metric: str | None = MISSING
-    label_smoothing: float = allowed(ge=0, lt=1)
+    label_smoothing: float = setting(ge=0, lt=1)
     compile: bool = MISSING
-    init_from: str | None = allowed(text=True)
-    ckpt_path: str | None = allowed(text=True)
+    init_from: str | None = setting(text=True)
+    ckpt_path: str | None = setting(text=True)
     output_dir: str | None = MISSING  # Hydra knows it only when a run starts
 
 
@@ -197,9 +195,9 @@ class ForestConfig:
 
     data: Any = MISSING
     split: Any = MISSING
-    seed: int = allowed(ge=0, le=SEED)
-    n_estimators: int = allowed(ge=1, le=100_000)
-    n_jobs: int = allowed(ge=-1, le=1024)
+    seed: int = setting(ge=0, le=SEED)
+    n_estimators: int = setting(ge=1, le=100_000)
+    n_jobs: int = setting(ge=-1, le=1024)
     plots: bool = MISSING
     output_dir: str | None = MISSING  # Hydra knows it only when a run starts
 
@@ -209,9 +207,9 @@ class EvaluateConfig:
     """Settings of hwr-evaluate."""
 
     data: Any = MISSING
-    ckpt_path: str = allowed(text=True)
-    writers: str | None = allowed(pattern=WRITERS, example="1-44 or 3,7")
-    context: str | None = allowed(choices=("writer",))
+    ckpt_path: str = setting(text=True)
+    writers: str | None = setting(pattern=WRITERS, example="1-44 or 3,7")
+    context: str | None = setting(choices=("writer",))
     trust: list[str] = MISSING
     output_dir: str | None = MISSING  # Hydra knows it only when a run starts
 
@@ -220,19 +218,16 @@ class EvaluateConfig:
 class FetchConfig:
     """Where hwr-data fetch finds the real set: Kaggle's name of it, and Chars74K's archive."""
 
-    kaggle: str = allowed(text=True)
-    url: str = allowed(text=True)
+    kaggle: str = setting(text=True)
+    url: str = setting(text=True)
 
 
-SCHEMAS: dict[str, Any] = {
-    **{"train": TrainConfig, "forest": ForestConfig},
-    **{"evaluate": EvaluateConfig, "fetch": FetchConfig},
-    **{"folder": FolderConfig, "synthetic": SyntheticConfig, "emnist": EmnistConfig},
-    **{"stratified": StratifiedConfig, "kfold": FoldConfig},
-    **{"writer": FoldConfig, "lockbox": LockboxConfig},
-    **{"augment": AugmentConfig, "trainer": TrainerConfig},
-    **{"mlp": MLPConfig, "cnn": CNNConfig, "glyphnet": GlyphNetConfig},
-}
-for _name, _node in SCHEMAS.items():
+_NODES = (
+    *(TrainConfig, ForestConfig, EvaluateConfig, FetchConfig, TrainerConfig, AugmentConfig),
+    *(FolderConfig, SyntheticConfig, EmnistConfig, StratifiedConfig, FoldConfig, LockboxConfig),
+    *(MLPConfig, CNNConfig, GlyphNetConfig),
+)
+for _node in _NODES:
     # Beneath hydra/, so that help and errors don't offer the schemas as choices.
+    _name = _node.__name__.removesuffix("Config").lower()
     ConfigStore.instance().store(group="hydra/schema", name=_name, node=_node)

@@ -18,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr.config.checks import check_paths
-from hwr.config.compose import check, composed, plain
+from hwr.config.checks import check, check_paths
+from hwr.config.compose import composed, plain
 from hwr.errors import ConfigError, RunError
 from hwr.runs import records, search
 

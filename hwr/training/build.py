@@ -22,7 +22,8 @@ from pytorch_lightning.callbacks import (
 from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
 from hwr.callbacks.choice_guard import NothingChosenByTest
 from hwr.callbacks.save_card import SaveCard
-from hwr.config.compose import nearest, plain
+from hwr.config.checks import nearest
+from hwr.config.compose import plain
 from hwr.config.instantiate import instantiate, words
 from hwr.data import CharacterDataModule
 from hwr.errors import ConfigError, RunError

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from hwr.data import load_dataset, load_split
 from hwr.inference import forestfile
 from hwr.preprocessing.images import scale
-from hwr.reporting import columns, grids, metrics, results, tables
+from hwr.reporting import columns, figures, metrics, results
 from hwr.runs import run_folder
 
 CARD = ("height", "width", "channels", "preprocessing")
@@ -76,7 +76,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
                 values |= {f"{stage}/{name}": value for name, value in evaluated.items()}
         score, own = scores["test"]
         images = dataset.images[parts.test].numpy()
-        result = results.TestResult(images, own, score.exp().numpy(), charset)
+        result = figures.TestResult(images, own, score.exp().numpy(), charset)
         importance = trees.feature_importances_.reshape(images.shape[1:])
         with SummaryWriter(str(folder)) as writer:
             _write_events(writer, config, values, result, importance)
@@ -110,27 +110,24 @@ def _write_events(
     writer: SummaryWriter,
     config: DictConfig,
     values: dict[str, Any],
-    result: results.TestResult,
+    result: figures.TestResult,
     importance: NDArray[np.float32],
 ) -> None:
     """Write metrics, plots and hyper-parameters for TensorBoard, and plots as files."""
-    writer.add_text("run/settings", tables.settings(run_folder.settings(config)))
-    writer.add_text("run/environment", tables.environment())
+    results.write_settings(writer, run_folder.settings(config))
     for tag, value in values.items():
         if "/" in tag:
             writer.add_scalar(tag, value, 1)
     if config.plots:
         plots = results.draw(result, "random forest")
-        plots["weights/first_layer"] = grids.importance(importance)
         results.save(plots, Path(config.output_dir))
-        for tag, png in plots.items():
-            writer.add_image(tag, results.pixels(png), 1, dataformats="HWC")
-        votes = result.probability[: results.MAX_POINTS]
-        results.write_events(writer, result, votes, 1)
-    row, outcomes = columns.columns(config, values), columns.outcomes(values)
+        plots["weights/importance"] = figures.importance(importance)
+        for tag, plot in plots.items():
+            writer.add_image(tag, plot, 1, dataformats="HWC")
+        results.write_test(writer, result, result.probability, 1)
     writer.flush()
     # "." is the folder of the run itself; without a name there would be one more run for these.
-    writer.add_hparams(row, outcomes, run_name=".", global_step=1)
+    writer.add_hparams(*columns.hparams(config, values), run_name=".", global_step=1)
 
 
 def _log_probability(

@@ -1,172 +1,211 @@
-"""Draw the confusion matrix, the learning curves and the reliability diagram with matplotlib."""
+"""Draw confusion matrix, errors, learning curves and reliability diagram.
 
-import io
+All plots are arrays (H, W, 3), uint8.
+"""
+
+import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from torch.nn import functional
+from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from hwr.charset import Charset
 from hwr.errors import printable
 
+Plot = NDArray[np.uint8]
 MAX_CLASSES = 100
 """A larger confusion matrix shows the classes with the most errors."""
 MAX_COUNTS = 600
 """With more cells to fill, the numbers are left out."""
-BINS = 15
-"""Of equal width, as in the expected calibration error."""
+MAX_IMAGES, COLUMNS, WIDTH = 120, 10, 110
+"""Images in a grid and in a row of it; pixels of the width of one."""
+FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+"""Covers more characters than Pillow's own font."""
 
 
-def confusion(counts: NDArray[np.int64], charset: Charset, title: str) -> bytes:
-    """Draw a confusion matrix with digits, upper and lower case apart, as a PNG.
+@dataclass(frozen=True)
+class TestResult:
+    """Hold what a model predicted for the test images.
 
-    Args:
-        counts: Images of each true class (row) predicted as each class (column), shape (C, C).
-        charset: The C classes.
-        title: The title.
+    Attributes:
+        images: uint8, shape (N, C, H, W).
+        label: Shape (N,).
+        probability: Shape (N, classes), float32.
+        charset: The classes.
     """
-    order, starts = _by_group(charset)
-    errors = counts.sum(axis=1) + counts.sum(axis=0) - 2 * np.diag(counts)
-    if len(order) > MAX_CLASSES:
-        kept = set(np.argsort(-errors, kind="stable")[:MAX_CLASSES].tolist())
-        order, starts = [index for index in order if index in kept], []
+
+    images: NDArray[np.uint8]
+    label: NDArray[np.int64]
+    probability: NDArray[np.float32]
+    charset: Charset
+
+    @property
+    def prediction(self) -> NDArray[np.int64]:
+        """Return the predicted classes, shape (N,)."""
+        return np.asarray(self.probability.argmax(axis=1))
+
+
+def confusion(result: TestResult, title: str) -> Plot:
+    """Draw a confusion matrix, with lines between digits, upper and lower case."""
+    charset = result.charset
+    counts = confusion_matrix(result.label, result.prediction, labels=range(len(charset)))
+    shown = np.arange(len(charset))
+    if len(shown) > MAX_CLASSES:
+        errors = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+        shown = np.sort(np.argsort(-errors, kind="stable")[:MAX_CLASSES])
         title += f"\nthe {MAX_CLASSES} of {len(charset):,} classes with the most errors"
-    shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(order, order)]
-    diagonal = np.eye(len(order), dtype=bool)
-    size = min(14.0, 5.0 + 0.12 * len(order))
+    shares = (counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))[np.ix_(shown, shown)]
+    correct, wrong = np.diag(shares.diagonal()), shares - np.diag(shares.diagonal())
+    names = [shorten(charset.names[index]) for index in shown]
+    size = min(14.0, 5.0 + 0.12 * len(shown))
     figure = Figure(figsize=(size, size), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(title=title)
     # Pale: the errors are of interest.
-    axes.imshow(np.where(diagonal & (shares > 0), shares, np.nan), cmap="Greys", vmin=0, vmax=3)
-    wrong = np.where(diagonal, 0, shares)
-    colors = axes.imshow(np.where(wrong > 0, wrong, np.nan), cmap="YlOrRd", vmin=0)
+    axes.imshow(np.where(correct > 0, correct, np.nan), cmap="Greys", vmin=0, vmax=3)
+    display = ConfusionMatrixDisplay(np.where(wrong > 0, wrong, np.nan), display_labels=names)
+    style = {"cmap": "YlOrRd", "im_kw": {"vmin": 0}, "colorbar": False}
+    display.plot(ax=axes, include_values=False, **style)
     if wrong.any():
-        bar = figure.colorbar(colors, ax=axes, shrink=0.5, aspect=40, pad=0.01)
+        bar = figure.colorbar(display.im_, ax=axes, shrink=0.5, aspect=40, pad=0.01)
         bar.set_label("errors: share of the images of a class (gray: correct)")
     cells = np.argwhere(wrong > 0)
     for row, column in cells if len(cells) <= MAX_COUNTS else ():
         color = "white" if wrong[row, column] > 0.6 * wrong.max() else "black"
-        count = str(counts[order[row], order[column]])
-        place: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
-        axes.text(column, row, count, fontsize=8, color=color, **place)
-    _label_classes(axes, [_short(charset.names[index]) for index in order], starts)
-    axes.set_title(title, fontsize=13, pad=10)
-    axes.set_xlabel("predicted", fontsize=12)
-    axes.set_ylabel("true", fontsize=12)
-    return _png(figure)
+        text = str(counts[shown[row], shown[column]])
+        place = {"ha": "center", "va": "center", "in_layout": False}
+        axes.text(column, row, text, fontsize=8, color=color, **place)
+    axes.tick_params(top=True, labeltop=True, right=True, labelright=True, length=0, labelsize=9)
+    axes.tick_params("x", rotation=90 if max(map(len, names)) > 2 else 0)
+    lines = [np.flatnonzero(mask[shown])[:1] for mask in charset.groups().values()]
+    pale, dark = np.arange(len(shown)) - 0.5, np.concatenate([*lines, []]) - 0.5
+    for edges, color, order in ((pale, "0.93", 0), (dark, "0.25", 3)):
+        axes.hlines(edges, -0.5, len(shown) - 0.5, color, linewidth=0.8, zorder=order)
+        axes.vlines(edges, -0.5, len(shown) - 0.5, color, linewidth=0.8, zorder=order)
+    return render(figure)
 
 
-def curves(history: Mapping[int, Mapping[str, float]], test: Mapping[str, float]) -> bytes:
-    """Draw loss and accuracy by epoch as a PNG, 160 mm wide.
+def curves(history: Mapping[int, Mapping[str, float]], test: Mapping[str, float]) -> Plot:
+    """Draw loss and accuracy by epoch.
 
     Args:
         history: Epoch, from 1, to its metrics, such as `train/loss` and `val/acc`.
         test: The metrics of the test, such as `test/loss`.
     """
+    epochs = pd.DataFrame.from_dict(dict(history), orient="index").sort_index()
     figure = Figure(figsize=(6.3, 2.6), dpi=200, layout="constrained")
-    names = {"loss": "loss", "acc": "accuracy"}
-    for axes, (name, words) in zip(figure.subplots(1, 2), names.items(), strict=True):
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
         for stage, color in (("train", "tab:gray"), ("val", "tab:blue")):
-            tag = f"{stage}/{name}"
-            points = [(epoch, row[tag]) for epoch, row in sorted(history.items()) if tag in row]
-            if points:
-                mark = "o" if len(points) <= 3 else ""
-                axes.plot(
-                    *zip(*points, strict=True), color=color, lw=1.3, marker=mark, ms=3, label=stage
-                )
+            if f"{stage}/{name}" in epochs:
+                points = epochs[f"{stage}/{name}"].dropna()
+                axes.plot(points, color=color, linewidth=1.3, marker=".", label=stage)
         if f"test/{name}" in test:
-            value = test[f"test/{name}"]
-            axes.axhline(value, color="tab:red", linestyle="--", linewidth=1, label="test")
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.set_ylabel(words, fontsize=8)
+            axes.axhline(test[f"test/{name}"], color="tab:red", linestyle="--", lw=1, label="test")
+        axes.set(xlabel="epoch", ylabel={"acc": "accuracy"}.get(name, name))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain_style(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="0.9", linewidth=0.5)
         if axes.lines:
             axes.legend(fontsize=7, frameon=False)
-    return _png(figure)
+    return render(figure)
 
 
-def reliability(probability: NDArray[np.float32], label: NDArray[np.int64]) -> bytes:
-    """Draw how often predictions are correct by their probability as a PNG, 80 mm wide.
+def reliability(result: TestResult) -> Plot:
+    """Draw how often predictions are correct by their probability."""
+    confidence = result.probability.max(axis=1).clip(0, 1)
+    correct = (result.prediction == result.label).astype(int)
+    figure = Figure(figsize=(3.2, 3.8), dpi=200, layout="constrained")
+    axes = figure.add_subplot()
+    share = np.full(len(correct), 1 / len(correct))
+    style = {"color": "0.85", "label": "share of images"}
+    axes.hist(confidence, bins=15, range=(0, 1), weights=share, **style)
+    style = {"name": "share correct", "ms": 3, "linewidth": 1}
+    CalibrationDisplay.from_predictions(correct, confidence, n_bins=15, ax=axes, **style)
+    axes.set(xlabel="predicted probability", ylabel="", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return render(figure)
+
+
+def mistakes(result: TestResult) -> Plot:
+    """Draw the errors with the highest predicted probabilities."""
+    label, prediction, probability = result.label, result.prediction, result.probability
+    names = [name[:7] for name in result.charset.names]
+    wrong = np.flatnonzero(prediction != label)
+    rows = wrong[np.argsort(-probability[wrong].max(axis=1), kind="stable")[:MAX_IMAGES]]
+    captions = [
+        f"true {names[label[row]]}  {probability[row, label[row]]:.1%}\n"
+        f"pred {names[prediction[row]]}  {probability[row].max():.1%}"
+        for row in rows
+    ]
+    title = f"{len(wrong):,} errors in {len(label):,} test images, most confident first"
+    if len(rows) < len(wrong):
+        title += f" ({len(rows)} shown)"
+    return grid(title, result.images[rows], captions)
+
+
+def grid(title: str, images: NDArray[np.uint8], captions: Sequence[str]) -> Plot:
+    """Draw images with captions below a title.
 
     Args:
-        probability: Shape (N, C).
-        label: Shape (N,).
+        title: The title.
+        images: Shape (N, C, H, W), gray or color; the first `MAX_IMAGES` are drawn.
+        captions: Of each image, one or two lines; the second is red.
     """
-    confidence, correct = probability.max(axis=1), probability.argmax(axis=1) == label
-    index = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    count = np.bincount(index, minlength=BINS)
-    filled = count > 0
-    mean = np.bincount(index, confidence, BINS)[filled] / count[filled]
-    share = np.bincount(index, correct, BINS)[filled] / count[filled]
-    figure = Figure(figsize=(3.2, 3.3), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    size = 4 + 120 * count[filled] / len(label)
-    axes.scatter(mean, share, s=size, color="tab:blue", zorder=3, clip_on=False)
-    axes.set_xlabel("predicted probability (mean of each bin)", fontsize=8)
-    axes.set_ylabel("share correct (dot area: images)", fontsize=8)
-    axes.set_xlim(0, 1.03)
-    axes.set_ylim(0, 1.03)
-    axes.set_aspect("equal")
-    _plain_style(axes)
-    return _png(figure)
+    tiles = torch.from_numpy(images[:MAX_IMAGES]).float()
+    zoom = WIDTH / max(tiles.shape[3], 1.33 * tiles.shape[2])
+    height, width = (max(1, round(side * zoom)) for side in tiles.shape[2:])
+    tiles = functional.interpolate(tiles, (height, width), mode="nearest" if zoom > 1 else "area")
+    tiles = functional.pad(tiles, (1, 1, 1, 1), value=208)  # a gray frame
+    # White to the right of narrow images and for the caption.
+    tiles = functional.pad(tiles, (0, WIDTH - width, 0, 32), value=255).byte()
+    across, down = WIDTH + 10, height + 42
+    rows = math.ceil(len(tiles) / COLUMNS)
+    canvas = Image.new("RGB", (COLUMNS * across + 8, rows * down + 48), "white")
+    if len(tiles):
+        canvas.paste(to_pil_image(make_grid(tiles, COLUMNS, padding=8, pad_value=255)), (0, 40))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, 12)
+    draw.text((8, 10), title, "black", ImageFont.truetype(FONT, 18))
+    for number, caption in enumerate(captions[:MAX_IMAGES]):
+        x, y = number % COLUMNS * across + 8, number // COLUMNS * down + height + 52
+        for line, color in zip(caption.split("\n"), ("black", "#b3261e"), strict=False):
+            draw.text((x, y), printable(line)[:17], color, font)
+            y += 15
+    return np.asarray(canvas)
 
 
-def _png(figure: Figure) -> bytes:
-    """Render a figure as the content of a PNG file."""
-    stream = io.BytesIO()
+def importance(weight: NDArray[np.float32]) -> Plot:
+    """Draw a forest's feature importance, shape (C, H, W)."""
+    figure = Figure(layout="constrained")
+    axes = figure.add_subplot(title="Importance of each pixel (mean decrease of impurity)")
+    figure.colorbar(axes.imshow(weight.mean(axis=0)), ax=axes, shrink=0.7)
+    return render(figure)
+
+
+def render(figure: Figure) -> Plot:
+    """Render a figure to an array."""
+    canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks
-        figure.savefig(stream, format="png")
-    return stream.getvalue()
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
-def _short(name: str, length: int = 12) -> str:
+def shorten(name: str, length: int = 12) -> str:
     """Shorten a class name and escape what a terminal or matplotlib would interpret."""
     text = printable(name)
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text.replace("$", r"\$")
-
-
-def _by_group(charset: Charset) -> tuple[list[int], list[int]]:
-    """Order classes by group; return the order and the position where each group starts."""
-    order: list[int] = []
-    starts = []
-    for mask in charset.groups().values():
-        starts.append(len(order))
-        order += np.flatnonzero(mask).tolist()
-    starts.append(len(order))
-    return order + sorted(set(range(len(charset))) - set(order)), starts
-
-
-def _label_classes(axes: Axes, names: Sequence[str], starts: Sequence[int]) -> None:
-    """Write class names on all four sides, draw a grid, and lines between the groups."""
-    count = len(names)
-    turn = 90 if max(map(len, names)) > 2 else 0
-    size = 9 if count <= 70 else 7
-    axes.set_xticks(range(count), names, fontsize=size, rotation=turn)
-    axes.set_yticks(range(count), names, fontsize=size)
-    axes.tick_params(top=True, labeltop=True, right=True, labelright=True, length=0)
-    edges = np.arange(count + 1) - 0.5
-    axes.set_xticks(edges, minor=True)
-    axes.set_yticks(edges, minor=True)
-    axes.tick_params(which="minor", length=0)
-    axes.grid(which="minor", color="0.93", linewidth=0.5)
-    axes.set_axisbelow(True)
-    for start in starts:
-        if 0 < start < count:
-            axes.axhline(start - 0.5, color="0.25", linewidth=1.2)
-            axes.axvline(start - 0.5, color="0.25", linewidth=1.2)
-
-
-def _plain_style(axes: Axes) -> None:
-    """Use small tick labels, a pale grid, and no frame above and to the right."""
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.9", linewidth=0.5)

@@ -4,22 +4,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from hwr.config.compose import plain
-from hwr.reporting import columns, results, tables
+from hwr.reporting import columns, results
 
 
-def log_image(logger: Logger, tag: str, png: bytes, step: int) -> None:
+def log_image(logger: Logger, tag: str, image: NDArray[np.uint8], step: int) -> None:
     """Log an image with TensorBoard, W&B or MLflow; other loggers take none.
 
     Args:
         logger: Any logger of Lightning.
         tag: Its name, such as `test/confusion`.
-        png: The content of a PNG file.
+        image: Shape (H, W, 3).
         step: The step of the training.
     """
-    image = results.pixels(png)
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(tag, image, step, dataformats="HWC")
     elif isinstance(logger, WandbLogger):
@@ -28,10 +29,12 @@ def log_image(logger: Logger, tag: str, png: bytes, step: int) -> None:
         logger.experiment.log_image(logger.run_id, image, key=tag, step=step)
 
 
-def log_hyperparams(loggers: Iterable[Logger], config: Any) -> None:
-    """Log the settings of a run when it starts.
+@contextmanager
+def logged(loggers: Sequence[Logger], config: Any) -> Iterator[None]:
+    """Log the settings, and end the runs of W&B when the block ends.
 
-    TensorBoard gets them as text, and as hyper-parameters by `log_tensorboard_hparams`.
+    The next run of a multirun would go on with them. If the block raises, they have failed.
+    TensorBoard gets the settings as text, and as hyper-parameters by `log_tensorboard_hparams`.
 
     Args:
         loggers: Those of the trainer.
@@ -39,10 +42,17 @@ def log_hyperparams(loggers: Iterable[Logger], config: Any) -> None:
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("run/settings", tables.settings(plain(config)))
-            logger.experiment.add_text("run/environment", tables.environment())
+            results.write_settings(logger.experiment, plain(config))
         else:
-            logger.log_hyperparams(columns.logged(config))
+            logger.log_hyperparams(columns.flatten(config))
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=exit_code)
 
 
 def log_tensorboard_hparams(
@@ -53,39 +63,12 @@ def log_tensorboard_hparams(
     Args:
         loggers: Those of the trainer.
         config: The settings.
-        metrics: Those of the test, and `model`, `data`, `split`, `epochs`, `parameters`,
-            `fit_seconds`.
+        metrics: The content of `metrics.json`.
     """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            row, outcomes = columns.columns(config, metrics), columns.outcomes(metrics)
-            logger.log_hyperparams(row, outcomes, metrics["epochs"])
+            logger.log_hyperparams(*columns.hparams(config, metrics), metrics["epochs"])
             logger.finalize("success")
-
-
-@contextmanager
-def logged(loggers: Sequence[Logger], config: Any) -> Iterator[None]:
-    """Log the settings, and end the runs of W&B when the block ends.
-
-    The next run of a multirun would go on with them. If the block raises, they have failed.
-
-    Args:
-        loggers: Those of the trainer.
-        config: The settings.
-    """
-    log_hyperparams(loggers, config)
-    try:
-        yield
-    except BaseException:
-        _close(loggers, 1)
-        raise
-    _close(loggers, 0)
-
-
-def _close(loggers: Iterable[Logger], exit_code: int) -> None:
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=exit_code)
 
 
 def logged_metrics(trainer: Any) -> dict[str, float]:

@@ -1,19 +1,38 @@
 """Write the model card of a run: its data, its metrics, and how to use it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hwr.errors import printable
 from hwr.files import atomic_write
-from hwr.reporting.tables import code, table
 
 PERCENTAGES = {
     "test/acc_nocase": "case-insensitive accuracy",
     "test/acc_lookalike": "accuracy with confusable characters merged",
     "test/top3": "top-3 accuracy",
 }
-USE = """\
+CARD = """\
+# {model} on {data}
+
+Recognizes single handwritten characters of {classes:,} classes; {parameters:,} parameters.
+Trained by hwr {hwr_version} for {epochs} epochs in {fit_seconds:.0f} s, seed {seed}.
+
+- Split {split}: {train_images:,} images for training, {val_images:,} images for validation, \
+{test_images:,} images for test.
+- {notes}
+
+| test metric | value |
+| --- | --- |
+{values}
+
+Interval: 95 % bootstrap over the writers, or over the images where the writers are unknown.
+
+| true | predicted | times |
+| --- | --- | --- |
+{errors}
+
 ```python
 import hwr
 
@@ -37,65 +56,37 @@ def write(
         interval: 95 % interval of the test accuracy, 0 to 1.
         predictions: File, label, prediction and its probability of every test image.
     """
-    text = "\n\n".join(
-        [
-            f"# {code(metrics['model'])} on {code(metrics['data'])}",
-            f"Recognizes single handwritten characters of {metrics['classes']:,} classes; "
-            f"{metrics['parameters']:,} parameters. Trained by hwr {metrics['hwr_version']} for "
-            f"{metrics['epochs']} epochs in {metrics['fit_seconds']:.0f} s, "
-            f"seed {metrics['seed']}.",
-            "\n".join(f"- {line}" for line in _facts(metrics)),
-            *_results(metrics, interval, predictions),
-            USE,
-        ]
-    )
-    with atomic_write(folder / "README.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _facts(metrics: Mapping[str, Any]) -> list[str]:
-    """Describe the data and which epoch was tested."""
-    epoch = "the last epoch was tested"
-    if metrics["reported_epoch"] != metrics["epochs"]:
-        epoch = f"epoch {metrics['reported_epoch']} was chosen by validation and tested"
-    if metrics["val_is_test"]:
-        epoch += "; validated on the test images, which chose nothing"
-    counts = ", ".join(
-        f"{metrics[f'{stage}_images']:,} images for {words}"
-        for stage, words in {"train": "training", "val": "validation", "test": "test"}.items()
-    )
-    facts = [
-        f"Data {code(metrics['data'])}, split {code(metrics['split'])}: {counts}.",
-        f"{epoch[0].upper()}{epoch[1:]}.",
-    ]
-    if "began_with" in metrics:
-        facts.append(f"Began with the weights of {metrics['began_with']}.")
-    if metrics["data_fingerprint"]:  # a user's own data module has none
-        facts.append(f"Fingerprint of the data: `{metrics['data_fingerprint']}`.")
-    if metrics["partial"]:
-        facts.append("The test was limited, so not comparable with other runs.")
-    return facts
-
-
-def _results(
-    metrics: Mapping[str, Any],
-    interval: tuple[float, float],
-    predictions: Sequence[tuple[str, str, str, float]],
-) -> list[str]:
-    """Tabulate the metrics of the test and the most confused pairs of classes."""
     low, high = interval
-    values = {"accuracy": f"{100 * metrics['test/acc']:.1f} % ({100 * low:.1f} - {100 * high:.1f})"}
-    for name, words in PERCENTAGES.items():
-        if name in metrics:
-            values[words] = f"{100 * metrics[name]:.1f} %"
+    values = {"accuracy": f"{metrics['test/acc']:.1%} ({low:.1%} - {high:.1%})"}
+    values |= {words: f"{metrics[k]:.1%}" for k, words in PERCENTAGES.items() if k in metrics}
     values["loss"] = f"{metrics['test/loss']:.3f}"
-    results = [
-        table(("test metric", "value"), values.items()),
-        "The interval is a 95 % bootstrap over the writers, or over the images where the writers "
-        "are unknown.",
-    ]
-    pairs = Counter((label, guess) for _, label, guess, _ in predictions if label != guess)
-    if pairs:
-        rows = [(code(true), code(other), count) for (true, other), count in pairs.most_common(10)]
-        results.append(table(("true", "predicted", "times"), rows))
-    return results
+    pairs = Counter((code(label), code(guess)) for _, label, guess, _ in predictions)
+    errors = [(*pair, count) for pair, count in pairs.most_common() if pair[0] != pair[1]]
+    notes = [f"Metrics of epoch {metrics['reported_epoch']} of {metrics['epochs']}."]
+    if metrics["val_is_test"]:
+        notes.append("Validated on the test images, which chose nothing.")
+    if "began_with" in metrics:
+        notes.append(f"Began with the weights of {metrics['began_with']}.")
+    if metrics["data_fingerprint"]:  # a user's own data module has none
+        notes.append(f"Fingerprint of the data: `{metrics['data_fingerprint']}`.")
+    if metrics["partial"]:
+        notes.append("The test was limited, so not comparable with other runs.")
+    text = {
+        **metrics,
+        **{name: code(metrics[name]) for name in ("model", "data", "split")},
+        "notes": "\n- ".join(notes),
+        "values": _rows(values.items()),
+        "errors": _rows(errors[:10]),
+    }
+    with atomic_write(folder / "README.md") as temporary:
+        temporary.write_text(CARD.format(**text), encoding="utf-8")
+
+
+def code(text: str, length: int = 24) -> str:
+    """Quote any text as code in a Markdown table, cut off at a length."""
+    text = printable(text).replace("|", "¦").replace("`", "'")
+    return f"`{text}`" if len(text) <= length else f"`{text[: length - 1]}…`"
+
+
+def _rows(rows: Iterable[Sequence[object]]) -> str:
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)

@@ -1,124 +1,93 @@
 """Draw the plots of a test and write TensorBoard's own views of it, for models and the forest."""
 
-import io
+import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import classification_report
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr.charset import Charset
 from hwr.errors import printable
 from hwr.files import atomic_write
-from hwr.reporting import figures, grids, metrics, tables
+from hwr.reporting import figures
+from hwr.reporting.figures import Plot, TestResult
 
-FILES = ("confusion", "mistakes", "reliability", "curves")
-"""Plots that also become files of the run folder."""
 MAX_POINTS = 5000
 """More embeddings move slowly in a browser."""
-MAX_SPRITE = 8192
-"""Pixels of the height and width of a texture that every WebGL takes."""
+MAX_THUMBNAIL = 64
+"""Pixels of the height and width of an image in the projector, whose textures are limited."""
+PACKAGES = ("hwr", "torch", "torchvision", "pytorch-lightning", "scikit-learn", "numpy")
 
 
-@dataclass(frozen=True)
-class TestResult:
-    """Hold what a model predicted for the test images.
-
-    Attributes:
-        images: uint8, shape (N, C, H, W).
-        label: Shape (N,).
-        probability: Shape (N, classes), float32.
-        charset: The classes.
-    """
-
-    images: NDArray[np.uint8]
-    label: NDArray[np.int64]
-    probability: NDArray[np.float32]
-    charset: Charset
-
-    @property
-    def prediction(self) -> NDArray[np.int64]:
-        """Return the predicted classes, shape (N,)."""
-        return np.asarray(self.probability.argmax(axis=1))
-
-
-def draw(result: TestResult, name: str) -> dict[str, bytes]:
-    """Draw the plots of a test as PNGs by tag; `name` is that of the model."""
-    label, prediction, charset = result.label, result.prediction, result.charset
-    correct = int((prediction == label).sum())
-    title = (
-        f"{name}: {correct:,} of {len(label):,} test images correct ({correct / len(label):.1%})"
-    )
-    counts = metrics.confusion(torch.from_numpy(result.probability), torch.from_numpy(label))
+def draw(result: TestResult, name: str) -> dict[str, Plot]:
+    """Draw the plots of a test by tag; `name` is that of the model."""
+    correct, count = int((result.prediction == result.label).sum()), len(result.label)
+    title = f"{name}: {correct:,} of {count:,} test images correct ({correct / count:.1%})"
     return {
-        "test/confusion": figures.confusion(counts, charset, title),
-        "test/mistakes": grids.mistakes(result.images, label, result.probability, charset),
-        "test/best_and_worst": grids.extremes(result.images, label, result.probability, charset),
-        "test/reliability": figures.reliability(result.probability, label),
+        "test/confusion": figures.confusion(result, title),
+        "test/mistakes": figures.mistakes(result),
+        "test/reliability": figures.reliability(result),
     }
 
 
-def save(plots: Mapping[str, bytes], folder: Path) -> None:
-    """Write those plots of `FILES` into a folder, such as `test/confusion` as `confusion.png`."""
-    for tag, png in plots.items():
-        name = tag.rpartition("/")[2]
-        if name in FILES:
-            with atomic_write(folder / f"{name}.png") as temporary:
-                temporary.write_bytes(png)
+def save(plots: Mapping[str, Plot], folder: Path) -> None:
+    """Write the plots of a test into a folder, such as `test/confusion` as `confusion.png`."""
+    for tag, plot in plots.items():
+        with atomic_write(folder / f"{tag.removeprefix('test/')}.png") as temporary:
+            Image.fromarray(plot).save(temporary, format="PNG")
 
 
-def pixels(png: bytes) -> NDArray[np.uint8]:
-    """Decode a PNG to an array (H, W, 3)."""
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+def write_settings(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
+    """Write settings, versions and machine for TensorBoard's text tab."""
+    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    writer.add_text("run/settings", _code(text))
+    versions = [f"{package} {version(package)}" for package in PACKAGES]
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    lines = [f"Python {platform.python_version()}", *versions, platform.platform(), gpu]
+    writer.add_text("run/environment", _code("\n".join(lines)))
 
 
-def write_events(
+def write_test(
     writer: SummaryWriter, result: TestResult, embedding: NDArray[np.float32], step: int
 ) -> None:
-    """Write precision-recall curves, embeddings and tables of a test for TensorBoard.
+    """Write precision-recall curves, embeddings and a table of a test for TensorBoard.
 
     Args:
         writer: Where to write.
         result: The test.
-        embedding: A point for each of the first images, shape (M, D).
+        embedding: A point for each of the test images, shape (N, D).
         step: The step of the training.
     """
-    label, probability, charset = result.label, result.probability, result.charset
-    writer.add_text("test/confused", tables.confused(label, result.prediction, charset), step)
-    writer.add_text("test/per_class", tables.per_class(label, result.prediction, charset), step)
-    own = label[:, None] == np.arange(len(charset))
+    label, probability, prediction = result.label, result.probability, result.prediction
+    names = [printable(name)[:24].strip() or "(blank)" for name in result.charset.names]
+    report = classification_report(
+        label, prediction, labels=range(len(names)), target_names=names, digits=3, zero_division=0
+    )
+    writer.add_text("test/per_class", _code(report), step)
+    own = label[:, None] == np.arange(len(names))
     writer.add_pr_curve("pr/all", own, probability, step)
-    for index in _confusable(charset):
-        tag = f"pr_confusable/{charset.names[index]}"
+    group = result.charset.lookalike()
+    for index in np.flatnonzero(np.bincount(group)[group] > 1):
+        tag = f"pr_confusable/{names[index]}"
         writer.add_pr_curve(tag, own[:, index], probability[:, index], step)
-    names = [_word(name) for name in charset.names]
     rows = [
-        [names[true], names[other], "correct" if true == other else "wrong"]
-        for true, other in zip(label[: len(embedding)], result.prediction, strict=False)
+        [names[true], names[guess], "correct" if true == guess else "wrong"]
+        for true, guess in zip(label[:MAX_POINTS], prediction, strict=False)
     ]
+    stride = -(-max(result.images.shape[2:]) // MAX_THUMBNAIL)
+    thumbnails = torch.from_numpy(result.images[:MAX_POINTS, :, ::stride, ::stride]) / 255
+    points = embedding[:MAX_POINTS].astype(np.float64).round(4)  # written as text
     head = ["true", "predicted", "outcome"]
-    thumbnails = _thumbnails(torch.from_numpy(result.images[: len(embedding)]))
-    rounded = np.round(embedding.astype(np.float64), 4)  # written as text
-    writer.add_embedding(rounded, rows, thumbnails, step, "test_images", head)
+    writer.add_embedding(points, rows, thumbnails, step, "test_images", head)
 
 
-def _confusable(charset: Charset) -> list[int]:
-    """List the classes that others look like."""
-    group = charset.lookalike()
-    return np.flatnonzero(np.bincount(group)[group] > 1).tolist()
-
-
-def _word(name: str) -> str:
-    """Make a class name one cell of a line, never empty."""
-    return printable(name)[:40].strip() or "(blank)"
-
-
-def _thumbnails(images: torch.Tensor) -> torch.Tensor:
-    """Scale images (N, C, H, W) to 0..1, small enough that all fit into one sprite."""
-    across = int(np.ceil(np.sqrt(len(images))))
-    stride = int(np.ceil(across * max(images.shape[2:]) / MAX_SPRITE))
-    return images[:, :, ::stride, ::stride].float() / 255
+def _code(text: str) -> str:
+    """Format text as a Markdown block of code."""
+    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))

@@ -19,9 +19,7 @@ from pytorch_lightning.callbacks import (
     Timer,
 )
 
-from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
-from hwr.callbacks.choice_guard import NothingChosenByTest
-from hwr.callbacks.save_card import SaveCard
+from hwr.callbacks import AtomicCheckpointIO, NothingChosenByTest, SaveCard
 from hwr.config.checks import nearest
 from hwr.config.compose import plain
 from hwr.config.instantiate import instantiate, words

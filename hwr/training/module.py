@@ -175,7 +175,7 @@ class CharacterClassifier(LightningModule):
         logits, label = (torch.cat(parts) for parts in zip(*outputs, strict=True))
         outputs.clear()
         collection.update(logits.float(), label)
-        values = metrics.known(collection.compute())  # of all processes
+        values = metrics.drop_undefined(collection.compute())  # of all processes
         collection.reset()
         shown = {f"{stage}/{name}": values.pop(name) for name in ("loss", "acc")}
         once: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": 1}

@@ -47,7 +47,7 @@ def test_run_folder(tmp_path: Path) -> None:
     assert scalars <= set(events.Tags()["scalars"])
     assert set(events.Tags()["images"]) == {
         *("test/confusion", "test/mistakes", "test/reliability"),
-        *("test/best_and_worst", "weights/first_layer"),
+        "weights/importance",
     }
     trees, card = load_forest(tmp_path / "forest.skops")
     assert "".join(card["charset"]) == CHARACTERS

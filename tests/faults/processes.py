@@ -26,8 +26,7 @@ from typing import Any
 import torch
 
 from hwr.baselines import forest
-from hwr.callbacks.checkpoint_io import AtomicCheckpointIO
-from hwr.callbacks.seeding import SeedEachEpoch
+from hwr.callbacks import AtomicCheckpointIO, SeedEachEpoch
 from hwr.cli import commands
 from hwr.cli import data as dataset
 from hwr.cli import predict as reading

@@ -1,6 +1,5 @@
-"""Plots, tables and columns: own modules and data, odd classes, resumed curves, all models."""
+"""Plots and columns: own modules and data, odd classes, resumed curves, all models."""
 
-import io
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -23,7 +20,7 @@ from hwr.baselines.forest import forest
 from hwr.callbacks import Plots
 from hwr.charset import Charset
 from hwr.config.compose import compose
-from hwr.reporting import columns, figures, grids, tables
+from hwr.reporting import columns, figures, modelcard, results
 from hwr.training.train import train
 
 TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
@@ -114,12 +111,10 @@ def test_own_module_and_data(tmp_path: Path, channels: int) -> None:
     assert {path.name for path in tmp_path.iterdir()} >= FILES
     assert [sorted(row) for row in plots.history.values()] == [["train/loss", "val/loss"]] * 2
     tags = events(tmp_path).Tags()
-    assert set(tags["images"]) == {
-        *("train/batch", "test/confusion", "test/mistakes", "test/best_and_worst"),
-        *("test/reliability", "test/curves", "weights/first_layer"),
-    }
-    assert tags["graph"]
-    assert {"test/confused/text_summary", "pr/all"} <= set(tags["tensors"])
+    assert {f"test/{file.removesuffix('.png')}" for file in FILES} | {"train/batch"} == set(
+        tags["images"]
+    )
+    assert {"test/per_class/text_summary", "pr/all"} <= set(tags["tensors"])
     (labels,) = tmp_path.glob("*/test_images/metadata.tsv")
     rows = labels.read_text(encoding="utf-8").splitlines()
     assert rows[0].split("\t") == ["true", "predicted", "outcome"]
@@ -182,10 +177,10 @@ def test_columns_are_equal_and_of_one_type(runs: dict[str, Path]) -> None:
         assert row.keys() == first.keys()
         assert [type(row[name]) for name in first] == [type(value) for value in first.values()]
     assert rows["forest"]["LR"] == rows["mlp"]["model.conv_dropout"] == "-"
-    assert rows["mlp"]["model.hidden"].strip() == "100"
+    assert rows["mlp"]["model.hidden"] == "100"
     assert rows["cnn"]["Model"] == "cnn"
-    assert rows["cnn"]["augment"] == rows["forest"]["augment"] == "-"
-    assert rows["cnn"]["optimizer"] == "KerasRMSprop".lower()
+    assert rows["forest"]["augment"] == "-"
+    assert rows["cnn"]["optimizer"] == "KerasRMSprop"
     for folder in runs.values():
         for name in ("val_acc", "test_acc", "test_acc_nocase", "fit_seconds"):
             (point,) = events(folder).Scalars(f"hp/{name}")
@@ -195,19 +190,18 @@ def test_columns_are_equal_and_of_one_type(runs: dict[str, Path]) -> None:
 def test_every_model_has_its_plots(runs: dict[str, Path]) -> None:
     for model, folder in runs.items():
         tags = events(folder).Tags()
-        images = {"test/confusion", "test/mistakes", "test/reliability", "test/best_and_worst"}
-        images.add("weights/first_layer")
+        images = {"test/confusion", "test/mistakes", "test/reliability"}
         scalars = {"test/acc", "test/acc_nocase", "test/top3", "train/acc_upper", "test/ece"}
-        tensors = {"test/confused/text_summary", "test/per_class/text_summary", "pr/all"}
-        tensors.add("pr_confusable/0")
+        tensors = {"test/per_class/text_summary", "pr/all", "pr_confusable/0"}
+        tensors |= {"run/settings/text_summary", "run/environment/text_summary"}
         files = FILES
         if model == "forest":
             files = FILES - {"curves.png"}
+            images.add("weights/importance")
         else:
             images |= {"train/batch", "test/curves"}
             scalars |= {"val/acc_upper", "train/loss"}
-            tensors |= {"custom_scalars__config__", "run/settings/text_summary"}
-            assert tags["graph"]
+            tensors.add("custom_scalars__config__")
         assert images == set(tags["images"])
         assert scalars <= set(tags["scalars"])
         assert tensors <= set(tags["tensors"])
@@ -225,64 +219,78 @@ def test_light_callbacks_draw_nothing(tmp_path: Path) -> None:
 
 
 def test_settings_are_flat_and_plain() -> None:
-    flat = columns.logged(
+    flat = columns.flatten(
         {"seed": 0, "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1, "betas": [0.9, 1]}}
         | {"scheduler": {}, "monitor": None, "callbacks": {"x": {"_target_": "y"}}}
     )
     assert flat == {
         **{"seed": 0, "optimizer": "torch.optim.SGD", "optimizer.lr": 0.1},
-        **{"optimizer.betas": "[0.9, 1]", "scheduler": "-", "monitor": "-"},
+        **{"optimizer.betas": [0.9, 1], "monitor": "-"},
     }
 
 
-def test_numbers_as_text_keep_their_order() -> None:
-    numbers = [0, 0.00001, 0.0005, 0.01, 0.25, 1, 2.5, 32, 200, 1000]
-    assert sorted(map(columns.as_text, numbers)) == list(map(columns.as_text, numbers))
-    assert [columns.as_text(number).strip() for number in (0.00001, 200)] == ["0.00001", "200"]
-
-
-def drawn_and_label(classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Labels (200,) and probabilities (200, C), half of them of the label."""
-    random = np.random.default_rng(0)
+def result_of(charset: Charset) -> figures.TestResult:
+    """Draw 200 labels and predictions, half of them correct."""
+    random, classes = np.random.default_rng(0), len(charset)
     label = random.integers(0, classes, 200)
-    guess = np.where(random.random(200) < 0.5, label, random.integers(0, classes, 200))
+    prediction = np.where(random.random(200) < 0.5, label, random.integers(0, classes, 200))
     probability = np.full((200, classes), 0.1 / classes, dtype=np.float32)
-    probability[np.arange(200), guess] = 0.9
-    return label, probability
+    probability[np.arange(200), prediction] = 0.9
+    images = random.integers(0, 256, (200, 1, 30, 40)).astype(np.uint8)
+    return figures.TestResult(images, label, probability, charset)
 
 
 @pytest.mark.parametrize("classes", [2, 62, 3000])
 def test_any_charset(classes: int) -> None:
     names = HOSTILE + [f"{chr(97 + i % 26)}{i}" for i in range(classes)]
-    charset = Charset.of(names[:classes])
-    label, probability = drawn_and_label(classes)
-    guess = probability.argmax(axis=1)
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (label, guess), 1)
-    images = np.random.default_rng(0).integers(0, 256, (200, 1, 30, 40)).astype(np.uint8)
-    drawn = [
-        figures.confusion(counts, charset, "a run"),
-        grids.mistakes(images, label, probability, charset),
-        grids.extremes(images, label, probability, charset),
-        grids.batch(images, label, charset, 1),
-    ]
-    for png in drawn:
-        with Image.open(io.BytesIO(png)) as image:
-            assert image.width < 2000
-            assert image.height < 6000
-    for text in (tables.confused(label, guess, charset), tables.per_class(label, guess, charset)):
-        for line in text.splitlines():
-            assert line.count("|") in (0, 5, 6)
-            assert "\x1b" not in line
-            if "script" in line:
-                assert "`<script>" in line
+    result = result_of(Charset.of(names[:classes]))
+    plots = results.draw(result, "a run")
+    plots["batch"] = figures.grid("$batch", result.images, [names[0]] * 200)
+    for plot in plots.values():
+        height, width, _ = plot.shape
+        assert width < 2000
+        assert height < 6000
+        assert plot.std() > 1
 
 
 def test_all_correct() -> None:
-    charset, label = Charset.of("ab"), np.array([0, 1])
-    images = np.zeros((2, 3, 200, 300), dtype=np.uint8)
-    png = grids.mistakes(images, label, np.eye(2, dtype=np.float32), charset)
-    assert png.startswith(b"\x89PNG")
-    assert figures.confusion(np.eye(2, dtype=np.int64), charset, "perfect")
-    assert figures.curves({}, {})
-    assert "All test images" in tables.confused(label, label, charset)
+    result = figures.TestResult(
+        np.zeros((2, 3, 200, 300), np.uint8),
+        np.array([0, 1]),
+        np.eye(2, dtype=np.float32),
+        Charset.of("ab"),
+    )
+    assert all(plot.std() > 1 for plot in results.draw(result, "perfect").values())
+    assert figures.curves({}, {}).std() > 1
+
+
+def test_mistakes_begin_with_the_most_confident() -> None:
+    gray = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.full((1, 1, 30, 40), 60, np.uint8)
+    probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.3, 0.7]], np.float32)
+    result = figures.TestResult(gray, np.array([0, 1, 1, 1]), probability, Charset.of("ab"))
+    pixels = figures.mistakes(result)
+    # The second and third images are errors; the third is the more confident one.
+    assert [pixels[60, 30 + 120 * cell, 0] for cell in range(3)] == [120, 60, 255]
+
+
+def test_model_card(tmp_path: Path) -> None:
+    about = {"model": "my|model", "data": "own", "split": "kfold", "hwr_version": "1", "seed": 0}
+    amounts = {"classes": 3, "parameters": 1000, "epochs": 2, "reported_epoch": 1}
+    images = {"train_images": 2000, "val_images": 10, "test_images": 4, "fit_seconds": 1.4}
+    flags = {"val_is_test": False, "partial": True, "data_fingerprint": "abc"}
+    metrics = {"test/acc": 0.5, "test/loss": 1.25, "test/top3": 1.0}
+    rows = [
+        ("f", "a", "a", 0.9),
+        ("g", "a", "b`|", 0.9),
+        ("h", "a", "b`|", 0.9),
+        ("i", "c", "a", 1),
+    ]
+    modelcard.write(tmp_path, about | amounts | images | flags | metrics, (0.25, 0.75), rows)
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# `my¦model` on `own`\n")
+    for line in (
+        *("- Metrics of epoch 1 of 2.", "- Fingerprint of the data: `abc`."),
+        *("| accuracy | 50.0% (25.0% - 75.0%) |", "| top-3 accuracy | 100.0% |"),
+        *("| loss | 1.250 |", "| `a` | `b'¦` | 2 |\n| `c` | `a` | 1 |", "The test was limited"),
+    ):
+        assert line in text

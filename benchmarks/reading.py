@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import hwr
-from hwr.data import drawing
+from hwr.data import synthetic
 from hwr.inference import export
 from hwr.preprocessing import images
 
@@ -65,7 +65,7 @@ def main() -> None:
     recognizer = hwr.load(run)
     height, width = recognizer.size
     prepare = images.PREPARE[recognizer.preprocessing]
-    drawn = [one for writer in range(1, 15) for one in drawing.draw_images(writer, 0)][:853]
+    drawn = [one for writer in range(1, 15) for one in synthetic.draw_images(writer, 0)][:853]
     arrays = np.stack([prepare(one, height, width) for one in drawn])
     with tempfile.TemporaryDirectory() as folder:
         image, onnx = arguments.image or Path(folder, "a.png"), Path(folder, "model.onnx")

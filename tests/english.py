@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hwr.data import drawing
+from hwr.data import synthetic
 
 CLASSES = "019Aa"
 WRITERS = 4
@@ -13,9 +13,9 @@ def draw(folder: Path, images: str = "Img") -> Path:
     rows = ["image,label"]
     (folder / images).mkdir(parents=True, exist_ok=True)
     for writer in range(1, WRITERS + 1):
-        drawn = drawing.draw_images(writer, 0)
+        drawn = synthetic.draw_images(writer, 0)
         for label in CLASSES:
-            number = drawing.CHARACTERS.index(label)
+            number = synthetic.CHARACTERS.index(label)
             name = f"img{number + 1:03d}-{writer:03d}.png"
             drawn[number].convert("RGB").save(folder / images / name, compress_level=1)
             rows.append(f"Img/{name},{label}")

@@ -45,6 +45,7 @@ def splits(draw: st.DrawFn) -> tuple[Any, np.ndarray, np.ndarray]:
     return kind(**settings), labels, by
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class")
 @given(splits())
 def test_splits(made: tuple[Any, np.ndarray, np.ndarray]) -> None:
     """Each image is in one part; every class is trained on; no writer is on both sides."""

@@ -9,7 +9,7 @@ import numpy
 import pytest
 
 from hwr.config.compose import compose
-from hwr.data import drawing
+from hwr.data import synthetic
 from hwr.inference import export
 from hwr.training.train import train
 
@@ -61,7 +61,7 @@ def test_onnx_files_are_read_without_torch(site: Path, tmp_path: Path) -> None:
     """Inference with ONNX needs NumPy, Pillow and the packages of hwr[onnx], nothing else."""
     train(compose([*TINY, "callbacks=light"]), tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "model.onnx")
-    drawing.draw_images(5, 0)[10].save(tmp_path / "a.png")
+    synthetic.draw_images(5, 0)[10].save(tmp_path / "a.png")
     packages = tmp_path / "packages"
     packages.mkdir()
     onnx = ("onnxruntime", "onnx", "google", "ml_dtypes", "typing_extensions.py")

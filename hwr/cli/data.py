@@ -9,7 +9,6 @@ from pathlib import Path
 from PIL import Image
 
 from hwr.config.compose import compose, plain
-from hwr.data import drawing
 from hwr.data.cache import in_threads
 from hwr.errors import UserError, printable, sentence
 from hwr.files import atomic_folder
@@ -32,7 +31,7 @@ def main() -> None:
         dest="source",
         metavar="SOURCE",
         help="kaggle, chars74k, an address, or an archive or folder that you have; "
-        "without it Kaggle is tried, then Chars74K",
+        "without it Kaggle if kagglehub is installed, else Chars74K",
     )
     action.add_argument("settings", nargs="*", metavar="SETTING", help="such as url=ADDRESS")
 
@@ -80,8 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
             wrong = fetch.verify(arguments.folder)
             if not wrong:
-                digest = f"SHA-256 of their checksums {fetch.MANIFEST}"
-                print(f"complete: {len(fetch.manifest()):,} images as published; {digest}")
+                print(f"complete: {len(fetch.manifest()):,} images as published")
                 return 0
             print("\n".join(map(printable, wrong[:20])))
             folder = printable(str(arguments.folder))
@@ -115,16 +113,18 @@ def draw(folder: Path, writers: int, seed: int) -> None:
         DataError: The folder holds something.
     """
     compose(["data=synthetic", f"data.writers={writers}", f"data.seed={seed}"])
-    files, labels = drawing.files_and_labels(writers)
+    from hwr.data import synthetic  # brings torch
+
+    samples = synthetic.list_samples(writers)
     with atomic_folder(folder) as temporary:
         (temporary / "Img").mkdir()
 
         def write(writer: int) -> None:
-            for number, image in enumerate(drawing.draw_images(writer, seed)):
-                file = files[number * writers + writer - 1]
+            images = synthetic.draw_images(writer, seed)
+            for image, (file, *_) in zip(images, samples[writer - 1 :: writers], strict=True):
                 image.save(temporary / file, compress_level=1)
 
         in_threads(write, range(1, writers + 1), "drawing", "writer")
-        rows = "".join(f"{file},{label}\n" for file, label in zip(files, labels, strict=True))
+        rows = "".join(f"{file},{label}\n" for file, label, _ in samples)
         (temporary / "english.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
-    print(f"{len(files):,} images of {writers} writers are in {printable(str(folder))}{os.sep}")
+    print(f"{len(samples):,} images of {writers} writers are in {printable(str(folder))}{os.sep}")

@@ -6,6 +6,7 @@ Names are imported when they are used, so that `import hwr.data` brings neither 
 import importlib
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hwr.data.splits import WriterSplit as WriterSplit
     from hwr.data.synthetic import SyntheticDataset as SyntheticDataset
 
-_HOMES = {
+_MODULES = {
     "Augment": "augment",
     "BaseSplit": "splits",
     "CharacterDataModule": "datamodule",
@@ -41,17 +42,13 @@ LOADER_SETTINGS = (
     "train_transform",
 )
 """Settings of a data node that the data module takes; the others are arguments of its dataset."""
-__all__ = sorted([*_HOMES, "LOADER_SETTINGS", "instantiated", "load_dataset", "load_split"])
+__all__ = sorted([*_MODULES, "LOADER_SETTINGS", "instantiate_node", "load_dataset", "load_split"])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"hwr.data.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"hwr.data.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'hwr.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
 
 
 def load_dataset(data: Any) -> "CharacterDataset":
@@ -67,26 +64,24 @@ def load_dataset(data: Any) -> "CharacterDataset":
     """
     from hwr.data.dataset import CharacterDataset
 
-    name = None
-    if isinstance(data, Mapping):
-        name = data.get("name")
-        data = instantiated(data, "data", without=LOADER_SETTINGS)
-    if isinstance(data, CharacterDataset):
-        return data
-    return CharacterDataset.from_dataset(data, name)
+    name = data.get("name") if isinstance(data, Mapping) else None
+    dataset = instantiate_node(data, "data", without=LOADER_SETTINGS)
+    if isinstance(dataset, CharacterDataset):
+        return dataset
+    return CharacterDataset.from_dataset(dataset, name)
 
 
 def load_split(split: Any) -> "BaseSplit":
-    """Instantiate a split from a node of settings.
+    """Instantiate a split from a node of settings; a split is returned as it is.
 
     Raises:
         ConfigError: The node can't be instantiated.
     """
-    loaded: BaseSplit = instantiated(split, "split")
+    loaded: BaseSplit = instantiate_node(split, "split")
     return loaded
 
 
-def instantiated(node: Any, key: str, without: tuple[str, ...] = ()) -> Any:
+def instantiate_node(node: Any, key: str, without: tuple[str, ...] = ()) -> Any:
     """Instantiate a node of settings; anything else is returned as it is.
 
     Args:
@@ -95,25 +90,17 @@ def instantiated(node: Any, key: str, without: tuple[str, ...] = ()) -> Any:
         without: Keys that are no arguments of its target.
 
     Raises:
-        ConfigError: It can't be instantiated; errors of hwr are raised as they are.
+        ConfigError: It can't be instantiated.
     """
     if not isinstance(node, Mapping):
         return node
-    from hydra.utils import instantiate
+    from hydra.utils import get_object
 
     from hwr.config.compose import plain
-    from hwr.config.instantiate import call, words
-    from hwr.errors import ConfigError
+    from hwr.config.instantiate import instantiate
 
     arguments = {name: value for name, value in plain(node).items() if name not in without}
-    # Hydra would read resolved text, such as the name of a folder, as settings once more.
-    text = {name: v for name, v in arguments.items() if isinstance(v, str) and "${" in v}
-    try:
-        rest = {name: value for name, value in arguments.items() if name not in text}
-        build = instantiate(rest, _partial_=True, _convert_="all")
-        takes = inspect.signature(build.func).parameters
-        if "name" not in takes and not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
-            build.keywords.pop("name", None)  # ours: what the dataset is called in metrics
-    except Exception as error:
-        raise ConfigError(f"{key}: {words(error)}") from error
-    return build if arguments.get("_partial_") else call(build, key, **text)
+    with suppress(Exception):  # instantiate says what is wrong with the target
+        if "name" not in inspect.signature(get_object(arguments["_target_"])).parameters:
+            arguments.pop("name", None)  # ours: what the dataset is called in metrics
+    return instantiate(arguments, key)

@@ -1,75 +1,50 @@
-"""Keep decoded images on disk, under keys made of what they were decoded from."""
+"""Cache preprocessed images on disk, under keys made of what they depend on."""
 
 import hashlib
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from hwr import preprocessing
 from hwr.errors import DataError
-from hwr.files import atomic_write
-from hwr.preprocessing import background, images
+from hwr.files import atomic_write, expand_user
 
-HEAD = 4096
-"""Bytes that a cache file may have besides its pixels."""
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def cached(
-    folder: str | None,
-    key: Iterable[object],
-    shape: tuple[int, ...],
-    make: Callable[[], NDArray[np.uint8]],
+    folder: str | None, key: Iterable[object], make: Callable[[], NDArray[np.uint8]]
 ) -> NDArray[np.uint8]:
-    """Load an array from the cache, or make it and put it there.
-
-    Several processes may make it at once: each writes a file of its own, and the last one stays.
+    """Load an array from the cache, or make it and store it.
 
     Args:
         folder: The cache; None: `HWR_CACHE`, else `~/.cache/hwr`.
-        key: All that the array depends on; the preprocessings of hwr are added.
-        shape: Of the array.
-        make: Computes it.
+        key: All that the array depends on; the source code of hwr.preprocessing is added.
+        make: Computes the array.
     """
-    folder = folder or os.environ.get("HWR_CACHE", "~/.cache/hwr")
-    name = f"{hash_of([*key, source(images), source(background)])[:32]}.npz"
+    source = sorted(Path(str(preprocessing.__file__)).parent.glob("*.py"))
+    name = hash_of([*key, *map(digest, source)])[:32]
+    path = expand_user(folder or os.environ.get("HWR_CACHE", "~/.cache/hwr")) / f"{name}.npz"
     try:
-        path = Path(folder).expanduser() / name
-        # Ours are as large as what is in them; others may be pipes, or unpack to any length.
-        if not path.is_file() or path.stat().st_size > math.prod(shape) + HEAD:
-            raise ValueError("not a cache file")
-        with path.open("rb") as stream, np.load(stream) as stored:
-            if any(member.compress_type != ZIP_STORED for member in stored.zip.infolist()):
-                raise ValueError("not a cache file")
+        with path.open("rb") as file, np.load(file) as stored:
             array: NDArray[np.uint8] = stored["image"]
-            intact = stored.zip.testzip() is None  # NumPy itself compares no checksum
-        if intact and array.shape == shape and array.dtype == np.uint8:
             return array
-    except Exception:  # absent or damaged: zipfile and NumPy raise many kinds
-        pass
-    array = make()
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # absent or damaged
+        array = make()
     try:
-        # np.savez leaves its archive open where the disk is full, which warns later.
-        with (
-            atomic_write(Path(folder).expanduser() / name) as temporary,
-            ZipFile(temporary, "w") as archive,
-            archive.open("image.npy", "w", force_zip64=True) as file,
-        ):
-            np.lib.format.write_array(file, array, allow_pickle=False)
-    # DataError: something else lies in its place. RuntimeError: ~ where nobody has a home.
-    except (DataError, OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or error
-        print(f"hwr: going on without a cache: {why}: {folder}", file=sys.stderr)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, image=array)
+    except (OSError, DataError) as error:
+        print(f"hwr: no cache in {path.parent}, going on without: {error}", file=sys.stderr)
     return array
 
 
@@ -81,21 +56,17 @@ def in_threads(
     Args:
         function: Turns an item into a result.
         items: Its arguments.
-        description: What the progress bar says, which appears on a terminal after half a second.
+        description: Label of the progress bar, which a terminal shows after half a second.
         unit: What the bar counts.
         chunk: Items that a thread takes at a time; more where the function is fast.
     """
-    parts = [items[start : start + chunk] for start in range(0, len(items), chunk)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chunks = [items[start : start + chunk] for start in range(0, len(items), chunk)]
+    bar = tqdm(total=len(items), desc=description, unit=unit, delay=0.5, disable=None)
     results: list[R] = []
-    with tqdm(total=len(items), desc=description, unit=unit, delay=0.5, disable=None) as bar:
-        pool = ThreadPoolExecutor(cores)
-        try:
-            for done in pool.map(lambda part: [function(item) for item in part], parts):
-                results += done
-                bar.update(len(done))
-        finally:
-            pool.shutdown(cancel_futures=True)  # at Ctrl-C
+    with ThreadPoolExecutor() as pool, bar:
+        for part in pool.map(lambda part: [function(item) for item in part], chunks):
+            results += part
+            bar.update(len(part))
     return results
 
 
@@ -104,21 +75,6 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def source(module: ModuleType) -> str:
-    """Return the SHA-256 of a module's source, a change of which outdates what it made."""
-    return digest(Path(str(module.__file__)))
-
-
-def stamps(paths: Iterable[Path]) -> tuple[tuple[int, int, int], ...]:
-    """Return size, time of change and node of each file: some differ where a file was touched."""
-    found = (os.stat(path) if os.path.exists(path) else None for path in paths)
-    return tuple((s.st_size, s.st_mtime_ns, s.st_ino) if s else (0, 0, 0) for s in found)
-
-
 def hash_of(parts: Iterable[object]) -> str:
-    """Return the SHA-256 of `repr(list(parts))`, which is never held as a whole."""
-    total = hashlib.sha256(b"[")
-    for number, part in enumerate(parts):
-        total.update(f"{', ' if number else ''}{part!r}".encode())
-    total.update(b"]")
-    return total.hexdigest()
+    """Return the SHA-256 of `repr(list(parts))`."""
+    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""The LightningDataModule of a dataset of characters."""
+"""The LightningDataModule of a dataset of characters, and the order of its training images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,15 +9,16 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
-from hwr.data import instantiated, load_dataset, load_split
+from hwr.data import instantiate_node, load_dataset, load_split
 from hwr.data.dataset import TrainingDataset
-from hwr.data.samplers import TrainingSampler
-from hwr.data.splits import BaseSplit, Indices, StratifiedSplit
+from hwr.data.splits import Indices, StratifiedSplit
 from hwr.data.synthetic import SyntheticDataset
 from hwr.errors import DataError
 
 EVALUATION_BATCH = 64
 """Images in a batch of validation and test, at least."""
+LARGEST_GROUP = 68
+"""Groups of a writer's images are smaller; a writer of the real dataset wrote 62."""
 T = TypeVar("T")
 
 
@@ -36,8 +37,8 @@ class CharacterDataModule(LightningDataModule):
         seed: Order of the training images: the same seed and epoch give the same order.
         writer_batches: Training images of a writer come in groups of random size. Where writers
             are unknown, each image is a group.
-        batch_size: Of training; validation and test take 64 or more. Of each process, as
-            everywhere in Lightning. None, here as below: that of the node, else 32.
+        batch_size: Of training and of each process; validation and test take 64 or more. None,
+            here as below: that of the node, else 32.
         num_workers: Worker processes; None: 0.
         pin_memory: Copy batches into pinned memory; None: False.
         persistent_workers: Keep worker processes between epochs, if there are any; None: False.
@@ -66,21 +67,18 @@ class CharacterDataModule(LightningDataModule):
         super().__init__()
         node: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
 
-        def setting(name: str, given: T | None, default: T) -> T:
-            if given is not None:
-                return given
-            value: T | None = node.get(name)
+        def setting(name: str, given: Any, default: Any) -> Any:
+            value = node.get(name) if given is None else given
             return default if value is None else value
 
-        self.batch_size = setting("batch_size", batch_size, 32)
-        self.num_workers = setting("num_workers", num_workers, 0)
-        self.pin_memory = setting("pin_memory", pin_memory, False)
-        self.persistent_workers = setting("persistent_workers", persistent_workers, False)
-        self.train_transform = instantiated(
-            setting("train_transform", train_transform, None), "data.train_transform"
-        )
-        self.split: BaseSplit = StratifiedSplit() if split is None else load_split(split)
-        self.augment = instantiated(augment, "augment")
+        self.batch_size: int = setting("batch_size", batch_size, 32)
+        self.num_workers: int = setting("num_workers", num_workers, 0)
+        self.pin_memory: bool = setting("pin_memory", pin_memory, False)
+        self.persistent_workers: bool = setting("persistent_workers", persistent_workers, False)
+        transform = setting("train_transform", train_transform, None)
+        self.train_transform = instantiate_node(transform, "data.train_transform")
+        self.split = StratifiedSplit() if split is None else load_split(split)
+        self.augment = instantiate_node(augment, "augment")
         self.seed, self.writer_batches = seed, writer_batches
         self._data, self._cache = data, node.get("cache")
 
@@ -104,27 +102,22 @@ class CharacterDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled training batches."""
-        rows = self.parts.train
+        rows, writers = self.parts.train, self.dataset.writers
         images, labels = self.dataset.images[rows], self.dataset.labels[rows]
-        known = self.dataset.writers
-        writers = np.arange(len(rows)) if known is None else known[rows]
-        synthetic = 0
-        if people := getattr(self.augment, "synthetic_writers", 0):
-            more_images, more_labels, more_writers = self._synthetic(people)
-            synthetic = len(more_labels)
+        writers = np.arange(len(rows)) if writers is None else writers[rows]
+        if count := getattr(self.augment, "synthetic_writers", 0):
+            more_images, more_labels, more_writers = self._synthetic(count)
             images = torch.cat([images, more_images])
             labels = torch.cat([labels, more_labels])
             writers = np.concatenate([writers, writers.max() + more_writers])
+        synthetic = len(labels) - len(rows)
+        tensors = (images, labels, torch.from_numpy(writers))
         dataset = TrainingDataset(
-            images,
-            labels,
-            torch.from_numpy(writers) if self.writer_batches else None,
-            self.train_transform,
+            tensors if self.writer_batches else tensors[:2], self.train_transform
         )
-        dataset[0]  # a transform that returns something else is told of here, not by a worker
-        ranks = (
-            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        )
+        dataset[0]  # rejects a wrong transform here rather than in a worker
+        trainer = self.trainer
+        ranks = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         sampler: DistributedSampler[Any]
         if self.writer_batches or synthetic:
             share = getattr(self.augment, "synthetic_share", 1.0)
@@ -132,43 +125,33 @@ class CharacterDataModule(LightningDataModule):
             sampler = TrainingSampler(dataset, synthetic, share, grouped, self.seed, *ranks)
         else:
             sampler = DistributedSampler(dataset, *ranks, seed=self.seed)
-        return self._loader(
-            dataset, self.batch_size, sampler=sampler, generator=self._worker_seeds()
-        )
-
-    def _worker_seeds(self) -> torch.Generator:
-        """Make the generator from which each epoch's workers are seeded.
-
-        The epochs before a resume have each drawn a number from it. Without it, the DataLoader
-        would draw from the generator of dropout, before the first epoch and within the others.
-        """
+        # Each epoch seeds its workers by a number from this generator, also those before a resume.
+        # Without it, the DataLoader would draw from the generator of dropout.
         generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(0 if self.trainer is None else self.trainer.current_epoch):
+        for _ in range(trainer.current_epoch if trainer else 0):
             torch.empty((), dtype=torch.int64).random_(generator=generator)
-        return generator
+        return self._loader(dataset, self.batch_size, sampler=sampler, generator=generator)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Return validation batches, in order; an empty list without validation images."""
-        return self._evaluation(self.parts.val) if len(self.parts.val) else []
+        return self._evaluation_loader(self.parts.val) if len(self.parts.val) else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return test batches, in order."""
-        return self._evaluation(self.parts.test)
+        return self._evaluation_loader(self.parts.test)
 
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return test batches, in order."""
-        return self.test_dataloader()
+    predict_dataloader = test_dataloader
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment training batches on the device that they are on."""
         if self.augment is None or self.trainer is None or not self.trainer.training:
             return batch
         if not getattr(self.augment, "is_active", True):
-            return batch  # and leave the generator alone
+            return batch  # and leave the random generator as it is
         images, labels, *writers = batch
         return self.augment(images, *writers), labels, *writers
 
-    def _evaluation(self, rows: Indices) -> DataLoader[Any]:
+    def _evaluation_loader(self, rows: Indices) -> DataLoader[Any]:
         subset = Subset(self.dataset, rows.tolist())
         return self._loader(subset, max(EVALUATION_BATCH, self.batch_size))
 
@@ -176,17 +159,17 @@ class CharacterDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            collate_fn=_whole_batch,
+            collate_fn=_collated,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             persistent_workers=self.persistent_workers and self.num_workers > 0,
             **order,
         )
 
-    def _synthetic(self, people: int) -> tuple[Tensor, Tensor, Indices]:
+    def _synthetic(self, count: int) -> tuple[Tensor, Tensor, Indices]:
         """Return synthetic images of classes that the dataset has, their labels and writers."""
         drawn = SyntheticDataset(
-            writers=people,
+            writers=count,
             preprocessing=self.preprocessing,
             height=self.height,
             width=self.width,
@@ -197,11 +180,71 @@ class CharacterDataModule(LightningDataModule):
         labels = torch.tensor([index.get(name, -1) for name in drawn.charset.names])[drawn.labels]
         rows = torch.nonzero(labels >= 0).flatten()
         if not len(rows):
-            raise DataError("augment.synthetic_writers: none of this dataset's classes is drawn")
+            raise DataError("augment.synthetic_writers needs classes that are digits or letters")
         assert drawn.writers is not None
         return drawn.images[rows], labels[rows], drawn.writers[rows.numpy()]
 
 
-def _whole_batch(batch: T) -> T:
+class TrainingSampler(DistributedSampler[int]):
+    """Sample groups of images of one writer, and others of the synthetic images each epoch.
+
+    A DistributedSampler, since Lightning would shuffle any other one again under several
+    processes, and so tear the groups apart. Its `set_epoch` is called by Lightning.
+
+    A writer's images are cut at random into groups of less than `LARGEST_GROUP`, small ones as
+    likely as large ones on a logarithmic scale, so that any subset of classes comes together.
+
+    Args:
+        dataset: The training images; synthetic ones come last.
+        synthetic: Number of synthetic images.
+        synthetic_share: Synthetic images in an epoch for each real one.
+        writers: Writer of each image, shape (N,), whose images come in groups, and those of a
+            synthetic writer all or none; None: images come in any order.
+        seed: The same seed and epoch give the same order.
+        num_replicas: Processes that share an epoch.
+        rank: This process, from 0.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        synthetic: int = 0,
+        synthetic_share: float = 1.0,
+        writers: Indices | None = None,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, seed=seed)
+        self.writers, self.synthetic = writers, synthetic
+        self.real = len(dataset) - synthetic  # type: ignore[arg-type]
+        self.drawn = min(synthetic, round(synthetic_share * self.real))
+        # All processes take equally many; the few that are left over are others each time.
+        self.num_samples = (self.real + self.drawn) // num_replicas
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        synthetic = random.permutation(np.arange(self.real, self.real + self.synthetic))
+        if self.writers is not None:
+            people, writer = np.unique(self.writers[synthetic], return_inverse=True)
+            place = random.permutation(len(people))
+            synthetic = synthetic[np.argsort(place[writer], kind="stable")]
+        rows = np.concatenate([np.arange(self.real), synthetic[: self.drawn]])
+        if self.writers is None:
+            order = random.permutation(rows)
+        else:
+            groups: list[Indices] = []
+            for name in np.unique(self.writers[rows]):
+                rest = random.permutation(rows[self.writers[rows] == name])
+                while len(rest):
+                    size = int(LARGEST_GROUP ** random.random())
+                    groups.append(rest[:size])
+                    rest = rest[size:]
+            order = np.concatenate([groups[k] for k in random.permutation(len(groups))])
+        return iter(order[: self.total_size][self.rank :: self.num_replicas].tolist())
+
+
+def _collated(batch: T) -> T:
     """Pass on a batch that the dataset has cut whole."""
     return batch

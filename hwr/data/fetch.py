@@ -1,260 +1,170 @@
-"""The real data set: download, unpack safely, verify against the checksums of every picture.
+"""Fetch and verify the real dataset.
 
-The manifest `english.sha256` has the SHA-256 of all 3,410 pictures, taken from Kaggle's files.
-It alone decides what is accepted, wherever the files come from.
+The manifest `english.sha256` holds the SHA-256 of all 3,410 images, taken from Kaggle's files. It
+alone decides what is accepted, wherever the files come from.
 """
 
-import csv
-import hashlib
-import importlib
-import os
-import secrets
+import gzip
+import importlib.util
 import shutil
 import string
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache as once
-from pathlib import Path, PurePosixPath
+import tarfile
+import tempfile
+import zipfile
+from collections import Counter
+from functools import cache
+from hashlib import sha256
+from pathlib import Path, PurePath
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-from hwr.data import archive
-from hwr.data.download import download, forget, reason
+import pandas as pd
+from tqdm import tqdm
+
 from hwr.errors import DataError
+from hwr.files import atomic_folder
 
-MANIFEST = "d0487c91b10a8a092070c27e103235cf348d9b837c8ff7cfd3eff1a060fa3e2c"
-"""SHA-256 of the manifest file: one digest for the whole data set."""
-
+MAX_BYTES = 250_000_000
+"""Size limit of a download, and of what an archive unpacks to."""
+MAX_IMAGE_BYTES = 1_000_000
+"""Size limit of an image; the largest has 11 kB."""
 OTHER_WAYS = (
     "other ways: --from kaggle (needs pip install 'hwr[kaggle]'), --from chars74k, "
     "--from FILE for an archive or folder that you have, or data=synthetic, which needs no files"
 )
-PLACEHOLDERS = {".gitignore", ".gitkeep", "README.md"}
-"""Files that a folder may hold and still count as empty."""
 
 
-@once
+@cache
 def manifest() -> dict[str, str]:
-    """SHA-256 of each picture by its name, from img001-001.png to img062-055.png.
-
-    Raises:
-        DataError: The file is not the one that this version came with.
-    """
-    content = Path(__file__).with_name("english.sha256").read_bytes()
-    if hashlib.sha256(content).hexdigest() != MANIFEST:
-        raise DataError("hwr/data/english.sha256 was changed or is damaged: install hwr again")
-    lines = [line.split() for line in content.decode().splitlines()]
-    return {PurePosixPath(file).name: digest for digest, file in lines}
+    """Return the SHA-256 of each image by its name, img001-001.png to img062-055.png."""
+    lines = Path(__file__).with_name("english.sha256").read_text("utf-8").splitlines()
+    return {PurePath(file).name: digest for digest, file in map(str.split, lines)}
 
 
-def fetch(
-    folder: Path,
-    source: str | None,
-    url: str,
-    kaggle: str,
-    cache: Path | None = None,
-    timeout: float = 30,
-) -> None:
-    """Put the data set into a folder: `english.csv` and `Img/imgCCC-WWW.png`, all or nothing.
-
-    The two live downloads can't be part of the tests. Whether Chars74K's own archive holds the
-    same bytes as Kaggle's files is not known; if it doesn't, it is refused.
+def fetch(folder: Path, source: str | None, url: str, kaggle: str) -> None:
+    """Put the dataset into a folder, as `english.csv` and `Img/imgCCC-WWW.png`, or nothing.
 
     Args:
-        folder: Where to; absent, or empty but for placeholders.
-        source: `kaggle`, `chars74k`, an http(s) URL of an archive, or a local archive or folder.
-            None tries Kaggle, then Chars74K.
-        url: Chars74K's archive.
-        kaggle: Kaggle's name of the data set.
-        cache: Where a download lies until it is unpacked; HWR_CACHE, else ~/.cache/hwr.
-        timeout: Longest silence of a server, in seconds.
+        folder: Must not exist, be empty, or hold the complete dataset.
+        source: `kaggle`, `chars74k`, the URL of an archive, or a local archive or folder; None:
+            Kaggle if its client kagglehub is installed, else Chars74K.
+        url: The Chars74K archive.
+        kaggle: Kaggle's name of the dataset.
 
     Raises:
-        DataError: There is no way to the files, they are not the data set, or the folder is taken.
+        DataError: The source can't be read or is not the dataset, or the folder holds something.
     """
     folder = folder.resolve()
-    try:
-        if folder.is_dir() and not verify(folder):
-            print(f"{folder}: complete already, {len(manifest()):,} pictures verified")
-            return
-        _placeholders(folder)
-        cache = cache or Path(os.environ.get("HWR_CACHE") or "~/.cache/hwr")
-        if source == "kaggle" or source is None:
-            try:
-                pictures = _from_kaggle(kaggle)
-            except DataError as error:
-                if source:
-                    raise DataError(f"{error}; {OTHER_WAYS}") from error
-                print(f"hwr: not from Kaggle: {error}; going on with {url}", file=sys.stderr)
-                pictures = _from_url(url, cache, timeout)
-        elif source == "chars74k" or "://" in source:
-            pictures = _from_url(url if source == "chars74k" else source, cache, timeout)
-        elif Path(source).is_dir() or Path(source).is_file():
-            pictures = _pictures(Path(source), source)
-        else:
-            raise DataError(f"no archive or folder {source}; {OTHER_WAYS}")
-        _write(folder, pictures)
-    except OSError as error:
-        raise DataError(f"{error.filename or folder}: {error.strerror or error}") from error
-    print(f"{folder}: {len(pictures):,} pictures, each verified by its SHA-256")
+    if folder.is_dir() and any(folder.iterdir()) and not verify(folder):
+        print(f"{folder}: complete already, {len(manifest()):,} images verified")
+        return
+    source = source or ("kaggle" if importlib.util.find_spec("kagglehub") else "chars74k")
+    address = {"kaggle": kaggle, "chars74k": url}.get(source, source)
+    with atomic_folder(folder) as temporary, tempfile.TemporaryDirectory() as scratch:
+        archive, files = Path(address), Path(scratch, "files")
+        try:
+            if source == "kaggle":
+                files = Path(importlib.import_module("kagglehub").dataset_download(address))
+            elif archive.is_dir():
+                files = archive
+            else:
+                if "://" in address:
+                    archive = Path(scratch, "archive")
+                    _download(address, archive)
+                _unpack(archive, files)
+            _copy_images(files, temporary)
+        except Exception as error:  # kagglehub, tarfile and zipfile raise many kinds
+            raise DataError(f"cannot fetch {address}: {_reason(error)}; {OTHER_WAYS}") from error
+    print(f"{folder}: {len(manifest()):,} images from {address}, each verified by its SHA-256")
 
 
 def verify(folder: Path) -> list[str]:
-    """What is wrong with a data set, one line each; nothing if it is complete.
+    """List how a folder differs from the dataset; nothing if it is complete.
 
-    Pictures may lie under `Img/` or `img/`, or flat in the folder.
+    Images may lie under `Img/` or `img/`, or directly in the folder.
 
     Raises:
         DataError: There is no such folder.
     """
     if not folder.is_dir():
-        raise DataError(f"no data folder {folder}: get the data set with hwr-data fetch {folder}")
-    found: dict[str, Path] = {}
-    extra: list[str] = []
-    inner = [path for path in sorted(folder.iterdir()) if path.name in ("Img", "img")]
-    for place in (*filter(Path.is_dir, inner), folder):
-        for path in sorted(place.iterdir()):
-            if path.name in manifest() and path.name not in found:
-                found[path.name] = path
-            elif path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".gif"):
-                why = "there twice" if path.name in manifest() else "not in the manifest"
-                extra.append(f"{path.relative_to(folder)} is {why}")
-
-    def compare(name: str) -> str | None:
-        if name not in found:
-            return f"{name} is missing"
-        try:
-            digest = hashlib.sha256(found[name].read_bytes()).hexdigest()
-        except OSError as error:
-            return f"{found[name].relative_to(folder)} cannot be read: {error.strerror}"
-        different = f"{found[name].relative_to(folder)} differs from the manifest"
-        return different if digest != manifest()[name] else None
-
-    with ThreadPoolExecutor() as pool:
-        wrong = [line for line in pool.map(compare, manifest()) if line]
-    return [*wrong, *extra, *_wrong_rows(folder / "english.csv")]
-
-
-def _wrong_rows(file: Path) -> Iterator[str]:
+        raise DataError(f"no data folder {folder}: get the dataset with hwr-data fetch {folder}")
+    places = [folder, folder / "img", folder / "Img"]
+    files = {file.name: file for place in places for file in place.glob("*.png")}
+    wrong = [f"{name} is not in the manifest" for name in sorted(files.keys() - manifest().keys())]
+    for name, digest in manifest().items():
+        if name not in files:
+            wrong.append(f"{name} is missing")
+        elif sha256(files[name].read_bytes()).hexdigest() != digest:
+            wrong.append(f"{name} differs from the manifest")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [(row["image"], row["label"]) for row in csv.DictReader(stream)]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        lacking = isinstance(error, KeyError)
-        yield f"{file.name} {'lacks the column' if lacking else 'cannot be read:'} {reason(error)}"
-        return
-    unseen = dict.fromkeys(manifest())
-    for number, (image, label) in enumerate(rows, start=1):
-        name = PurePosixPath(image or "").name
-        if name not in unseen:
-            why = "there twice" if name in manifest() else "not in the manifest"
-            yield f"{file.name} row {number}: {image} is {why}"
-        elif label != _label(name):
-            yield f"{file.name} row {number}: {image} has the label {label}, not {_label(name)}"
-        unseen.pop(name, None)
-    yield from (f"{file.name} has no row for {name}" for name in unseen)
+        table = pd.read_csv(folder / "english.csv", dtype=str, keep_default_na=False)
+        names = table["image"].map(lambda file: PurePath(file).name)
+        rows = Counter(zip(names, table["label"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        return [*wrong, f"english.csv cannot be read: {_reason(error)}"]
+    expected = Counter((name, _label(name)) for name in manifest())
+    wrong += [f"english.csv has a row too many: {','.join(row)}" for row in rows - expected]
+    wrong += [f"english.csv lacks the row {','.join(row)}" for row in expected - rows]
+    return wrong
 
 
 def _label(name: str) -> str:
-    """The character of imgCCC-WWW.png: CCC counts from 1 through 0-9, A-Z, a-z."""
+    """Return the character of imgCCC-WWW.png: CCC counts from 1 through 0-9, A-Z, a-z."""
     return (string.digits + string.ascii_uppercase + string.ascii_lowercase)[int(name[3:6]) - 1]
 
 
-def _placeholders(folder: Path) -> list[Path]:
-    """The files in a folder that counts as empty.
-
-    Raises:
-        DataError: It doesn't.
-    """
-    if not folder.exists():
-        return []
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; nothing was changed: name another one")
-    files = sorted(folder.iterdir())
-    if any(file.name not in PLACEHOLDERS or not file.is_file() for file in files):
-        raise DataError(
-            f"{folder} is not empty, and not the complete data set (hwr-data verify says what is "
-            "wrong); nothing was changed: name another folder, or move this one away"
-        )
-    return files
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def _write(folder: Path, pictures: dict[str, bytes]) -> None:
-    """Write beside, then rename, so that the folder appears whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+def _download(url: str, file: Path) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise DataError("only http and https addresses are allowed")
     try:
-        (beside / "Img").mkdir(parents=True)
-        for name, content in pictures.items():
-            (beside / "Img" / name).write_bytes(content)
-        rows = ["image,label", *(f"Img/{name},{_label(name)}" for name in pictures)]
-        text = "".join(f"{row}\n" for row in rows)
-        (beside / "english.csv").write_text(text, encoding="utf-8", newline="\n")
-        placeholders = _placeholders(folder)  # again: a download takes minutes
-        for file in placeholders:
-            shutil.copy2(file, beside / file.name)
-        for file in placeholders:
-            file.unlink()
-        if folder.is_dir():
-            folder.rmdir()
-        os.rename(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        response = urlopen(Request(url, headers={"User-Agent": "hwr"}), timeout=30)
+    except HTTPError as error:
+        error.close()
+        raise DataError(f"the server answers {error.code} {error.reason}") from error
+    size = int(response.headers["Content-Length"] or 0)
+    bar = tqdm(total=size, unit="B", unit_scale=True, disable=None)
+    with response, file.open("wb") as stream, bar:
+        while chunk := response.read(1 << 16):
+            bar.update(stream.write(chunk))
+            if stream.tell() > MAX_BYTES:
+                raise DataError(f"it has more than {MAX_BYTES:,} bytes")
 
 
-def _from_kaggle(name: str) -> dict[str, bytes]:
-    try:
-        kagglehub = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise DataError("the package kagglehub is not installed") from error
-    try:
-        folder = Path(kagglehub.dataset_download(name))
-    except Exception as error:  # kagglehub's own kinds, and those of what it builds on
-        raise DataError(f"kagglehub cannot download {name} ({reason(error)})") from error
-    return _pictures(folder, str(folder))
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack a .zip, .tar or .tar.gz archive that is not too large and stays in the folder."""
+    too_large = DataError(f"it unpacks to more than {MAX_BYTES:,} bytes")
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            # Reading stops at these sizes, so a false one only breaks the checksum.
+            if sum(member.file_size for member in zipped.infolist()) > MAX_BYTES:
+                raise too_large
+            if outside := [x for x in zipped.namelist() if ".." in x or x.startswith("/")]:
+                raise DataError(f"its member {outside[0]!r} lies outside")
+            zipped.extractall(folder)
+        return
+    with archive.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    with gzip.open(archive) if compressed else archive.open("rb") as stream:
+        # tarfile would read headers of any length into memory.
+        while stream.read(1 << 20):
+            if stream.tell() > MAX_BYTES:
+                raise too_large
+        stream.seek(0)
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            tar.extractall(folder, filter="data")
 
 
-def _from_url(url: str, cache: Path, timeout: float) -> dict[str, bytes]:
-    try:
-        part = download(url, cache, timeout)
-    except DataError as error:
-        raise DataError(f"{error}; {OTHER_WAYS}") from error
-    try:
-        pictures = _pictures(part, url)
-    except DataError as error:
-        forget(part)  # the next try starts afresh
-        raise DataError(f"{error}; {OTHER_WAYS}") from error
-    forget(part)
-    return pictures
-
-
-def _pictures(path: Path, origin: str) -> dict[str, bytes]:
-    """The pictures of the manifest by name and in its order, about 25 MB.
-
-    Args:
-        path: An archive or a folder.
-        origin: What messages call it.
-
-    Raises:
-        DataError: A picture is missing or differs, or the archive is broken or hostile.
-    """
-    digests: dict[str, str] = {}
-    contents: dict[str, bytes] = {}
-    for name, content in archive.contents(path, origin, manifest()):
-        digest = hashlib.sha256(content).hexdigest()
-        if digests.setdefault(name, digest) != digest:
-            raise DataError(f"{origin} is refused: it has two different pictures {name}")
-        if digest == manifest()[name]:
-            contents[name] = content
-    missing = [name for name in manifest() if name not in digests]
-    different = [name for name in manifest() if name in digests and name not in contents]
-    wrong = [
-        f"{len(names):,} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for names, what in ((missing, "missing"), (different, "different"))
-        if names
-    ]
-    if different and not contents:
-        wrong.append("not one is the same: the pictures may be right but encoded in another way")
-    if wrong:
-        total = f"of {len(manifest()):,} pictures"
-        raise DataError(f"{origin} is not the data set: {total} {'; '.join(wrong)}")
-    return {name: contents[name] for name in manifest()}
+def _copy_images(source: Path, folder: Path) -> None:
+    """Copy the images of the manifest from anywhere in a folder, and write their table."""
+    (folder / "Img").mkdir(exist_ok=True)
+    for file in source.rglob("*.png"):
+        if file.name in manifest() and file.stat().st_size <= MAX_IMAGE_BYTES:
+            shutil.copyfile(file, folder / "Img" / file.name)
+    rows = "".join(f"Img/{name},{_label(name)}\n" for name in manifest())
+    (folder / "english.csv").write_bytes(f"image,label\n{rows}".encode())
+    if wrong := verify(folder):
+        raise DataError(f"it is not the dataset: {wrong[0]}; differences: {len(wrong):,}")

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hwr.baselines.forest import forest
 from hwr.config.compose import compose
 from hwr.data import load_dataset
-from hwr.data.drawing import CHARACTERS
+from hwr.data.synthetic import CHARACTERS
 from hwr.errors import RunError
 from hwr.inference import forestfile
 from hwr.inference.forestfile import load_forest

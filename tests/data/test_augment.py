@@ -10,7 +10,6 @@ import torch
 from hwr.config.compose import compose
 from hwr.data import Augment, CharacterDataModule, StratifiedSplit, SyntheticDataset
 from hwr.data.augment import CHANGES
-from hwr.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +93,6 @@ def test_only_training_batches_are_augmented() -> None:
     module.trainer.training = True
     module.augment = lambda images: 1 - images  # any callable on a batch
     assert torch.equal(module.on_after_batch_transfer(batch, 0)[0], 1 - batch[0])
-
-
-def test_settings() -> None:
-    module = CharacterDataModule(
-        compose(["data=synthetic"]).data, augment=compose(["augment=handwriting"]).augment
-    )
-    assert isinstance(module.augment, Augment)
-    assert module.augment.is_active
-    assert module.augment.synthetic_writers == 400
-    with pytest.raises(ConfigError, match=r"augment\.rotate=200.0 must lie between 0 and 180"):
-        compose(["augment.rotate=200"])
-    with pytest.raises(ConfigError, match=r"augment\.synthetic_share=0.0 must "):
-        compose(["augment.synthetic_share=0"])
 
 
 def test_synthetic_images_of_classes_that_the_dataset_has(english: Path) -> None:

@@ -1,7 +1,6 @@
-"""Own datasets: tables and folders of any form, charsets of any size, images of any kind."""
+"""Folders of images: tables, class folders, images of any kind, the cache."""
 
 import csv
-import io
 import json
 import os
 from pathlib import Path
@@ -9,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from english import CLASSES, WRITERS, draw
 from PIL import Image
 from sklearn.datasets import load_digits
 
 import hwr
 from hwr.config.compose import compose
-from hwr.data import CharacterDataset, WriterSplit, load_dataset
+from hwr.data import CharacterDataset, FolderDataset, load_dataset, synthetic
 from hwr.errors import ConfigError, DataError
 from hwr.preprocessing import images
 from hwr.reporting.dataset import show
@@ -25,19 +25,19 @@ def load(root: Path, *overrides: str) -> CharacterDataset:
     return load_dataset(compose(["data=folder", f"data.root={root}", *overrides]).data)
 
 
-def picture(number: int, size: tuple[int, int] = (60, 45)) -> Image.Image:
-    """White paper with a black square whose place depends on the number."""
-    sheet = Image.new("RGB", size, "white")
+def square(number: int, size: tuple[int, int] = (60, 45)) -> Image.Image:
+    """White with a black square whose place depends on the number."""
+    image = Image.new("RGB", size, "white")
     x, y = 5 + 7 * (number % 5), 5 + 6 * (number // 5 % 5)
-    sheet.paste((0, 0, 0), (x, y, x + 8, y + 8))
-    return sheet
+    image.paste((0, 0, 0), (x, y, x + 8, y + 8))
+    return image
 
 
-def folders(root: Path, labels: list[str], each: int = 3) -> Path:
+def class_folders(root: Path, labels: list[str], each: int = 3) -> Path:
     for number, label in enumerate(labels):
         (root / label).mkdir(parents=True)
         for copy in range(each):
-            picture(number).save(root / label / f"{copy}.png")
+            square(number).save(root / label / f"{copy}.png")
     return root
 
 
@@ -46,155 +46,259 @@ def table(root: Path, rows: list[tuple[str, ...]], header: str = "image,label") 
     with (root / "rows.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header.split(","), *rows])
     for number, row in enumerate(rows):
-        if row[0] and not (root / row[0]).exists():
-            picture(number).save(root / row[0])
+        square(number).save(root / row[0])
     return root
 
 
-def test_a_folder_for_every_class(tmp_path: Path) -> None:
-    root = folders(tmp_path / "own", ["alpha", "ß", "漢", "10"])
-    (root / "alpha/notes.txt").write_text("no picture")
-    (root / ".git").mkdir()
-    chars = load(root)
-    assert chars.charset.names == ("10", "alpha", "ß", "漢")
-    assert chars.images.shape == (12, 1, 30, 40)
-    assert chars.writers is None
-    assert {file.partition("/")[0] for file in chars.files} == {"alpha", "ß", "漢", "10"}
-    for file, label in zip(chars.files, chars.labels, strict=True):
-        assert file.startswith(chars.charset.names[label] + "/")
+def rewrite(root: Path, rows: list[str], header: str = "image,label") -> None:
+    (root / "english.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
-def test_any_table(tmp_path: Path) -> None:
-    rows = [(f"p{n}.png", "yes" if n % 2 else "no, never", f"w{n // 2}") for n in range(6)]
-    root = table(tmp_path / "own", rows, "path,meaning,who")
-    names = ["data.image_column=path", "data.label_column=meaning"]
-    chars = load(root, *names)
-    assert chars.charset.names == ("no, never", "yes")
-    assert chars.writers is None
-    chars = load(root, *names, "data.writer_column=who")
-    assert chars.writers is not None
-    assert chars.writers.tolist() == [0, 0, 1, 1, 2, 2]
-    assert load(root, *names, "data.csv=rows.csv").files == chars.files
-    with pytest.raises(DataError, match=r"lacks the column image and label; it has path"):
-        load(root)
-    (root / "other.csv").write_text("image,label\n")
-    with pytest.raises(DataError, match=r"other\.csv, rows\.csv; choose one with data\.csv="):
-        load(root, *names)
+def rows_of(root: Path) -> list[str]:
+    return (root / "english.csv").read_text(encoding="utf-8").splitlines()[1:]
 
 
-def test_sizes_are_settings(tmp_path: Path) -> None:
-    root = folders(tmp_path / "own", ["a", "b"], 2)
-    picture(0, (900, 700)).save(root / "a/0.png")  # mixed sizes are allowed
-    chars = load(root, "data.height=16", "data.width=20")
-    assert chars.images.shape == (4, 1, 16, 20)
-    with Image.open(root / "a/0.png") as found:
-        np.testing.assert_array_equal(chars.images[0, 0], found.convert("L").resize((20, 16)))
-    with pytest.raises(ConfigError, match=r"data\.height=11 data\.width=40 is too small"):
-        compose(["data=folder", "data.height=11", "model=cnn"])
-    with pytest.raises(ConfigError, match=r"data\.width=0 must lie between 1 and"):
-        compose(["data=folder", "data.width=0", "model=mlp"])
+def test_arrays(english: Path) -> None:
+    data = load(english)
+    assert data.charset.names == tuple(CLASSES)
+    assert data.images.shape == (len(CLASSES) * WRITERS, 1, 30, 40)
+    assert data.writers is not None
+    for row, (file, image) in enumerate(zip(data.files, data.images, strict=True)):
+        with Image.open(english / file) as original:
+            np.testing.assert_array_equal(image[0], original.convert("L").resize((40, 30)))
+        assert file.endswith(f"-{data.writers[row]:03d}.png")
+        assert synthetic.CHARACTERS[int(file[7:10]) - 1] == CLASSES[data.labels[row]]
+    direct = FolderDataset("mine", english)
+    assert (direct.name, direct.height, direct.width, direct.channels) == ("mine", 30, 40, 1)
+    assert torch.equal(direct.images, data.images)
 
 
-def test_thousands_of_classes(tmp_path: Path) -> None:
-    rows = [(f"p{n % 25}.png", f"word {n:04d}") for n in range(2000)]
-    root = tmp_path / "own"
-    root.mkdir()
-    for number in range(2000):
-        picture(number).save(root / f"{number:04d}.png")
-    with (root / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(
-            [("image", "label"), *((f"{n:04d}.png", r[1]) for n, r in enumerate(rows))]
-        )
-    chars = load(root)
-    assert len(chars.charset) == 2000
-    assert chars.labels.tolist() == list(range(2000))
+def test_real_set(real: Path) -> None:
+    data = load_dataset(compose([f"data.root={real}"]).data)
+    assert data.images.shape == (3410, 1, 30, 40)
+    assert "".join(data.charset.names) == synthetic.CHARACTERS
+    assert data.writers is not None
+    assert set(data.writers) == set(range(1, 56))
+    # As documented in data/README.md; runs are compared by it.
+    assert data.fingerprint == "a29d21e57780e4c787e580c344809e7ab58f1b4ba599c96e6ba97bf88ae7163b"
+
+
+@pytest.mark.parametrize("place", ["img", "."])
+def test_places_and_order_of_rows(tmp_path: Path, english: Path, place: str) -> None:
+    other = draw(tmp_path / "other", place)
+    rewrite(other, rows_of(other)[::-1])
+    found, expected = load(other), load(english)
+    assert found.fingerprint == expected.fingerprint
+    assert found.files == expected.files
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.labels, expected.labels)
+
+
+def test_labels_are_text(english: Path) -> None:
+    kept = rows_of(english)
+    rewrite(english, [row.replace(",0", ",NA").replace(",1", ",nan") for row in kept])
+    assert load(english).charset.names == ("9", "A", "NA", "a", "nan")
+
+
+@pytest.mark.parametrize("name", ["mine", "1" + "0" * 20, "9" * 5000])
+def test_writers_with_names(english: Path, name: str) -> None:
+    rows = [f"{row},{name if row.startswith('Img/img001') else '07'}" for row in rows_of(english)]
+    rewrite(english, rows, "image,label,writer")
+    data = load(english)
+    assert data.writers is not None
+    assert data.writers.tolist() == [int(file.startswith("Img/img001")) for file in data.files]
+
+
+def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = f"data.cache={tmp_path / 'cache'}"
+    first = load(english, cache)
+    decoded: list[object] = []
+    original = images.read
+
+    def counted(*arguments: object) -> object:
+        decoded.append(arguments)
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "read", counted)
+    load(english, cache)
+    assert not decoded
+    (file,) = (tmp_path / "cache").iterdir()
+    content = file.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    for number, broken in enumerate((content[:-3000], flipped, b"", b"nonsense"), start=1):
+        file.write_bytes(broken)
+        assert torch.equal(load(english, cache).images, first.images)
+        assert len(decoded) == number * len(first.files)
+        assert file.read_bytes() == content
+    changed = english / first.files[0]
+    Image.new("RGB", (1200, 900), "black").save(changed)
+    assert not load(english, cache).images[0].any()
+    changed.unlink()
+    with pytest.raises(DataError, match="missing"):
+        load(english, cache)
+
+
+def test_cache_that_cannot_be_written(
+    english: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert len(load(english, f"data.cache={tmp_path / 'file/cache'}").files) == 20
+    assert "going on without" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("labels", "words"),
+    ("content", "words"),
     [
-        (["only"], "has one class only, 'only'"),
-        (["caf\u00e9", "cafe\u0301"], "both 'cafe?.*' in two Unicode forms"),
+        (None, "no table .*data=synthetic"),
+        (b"", "must have one column image"),
+        (b"image,label\n", "between 1 and 1,000,000 rows"),
+        (b"file,label\na.png,0\n", "one column image, .*; it has file, label"),
+        (b"image;label\na.png;0\n", "one column image, separated by commas"),
+        (
+            b"image,label,label\na.png,0,0\n",
+            "one column label, .* image, label, label",
+        ),
+        (b"image,label,writer,writer\na.png,0,1,1\n", "one column writer"),
+        (b"image,label\na.png\n", "row 1 has 1 fields, the header 2"),
+        (b"image,label\na.png,0,1\n", "row 1 has 3 fields, the header 2"),
+        ("image,label\na.png,\u00e9\n".encode("latin-1"), "not UTF-8"),
+        (b'image,label\n"a.png,0\n', "not a table"),
+        (b'image,label\n"a.png"x,0\n', "not a table"),
     ],
 )
-def test_classes_that_are_none(tmp_path: Path, labels: list[str], words: str) -> None:
-    root = table(tmp_path / "own", [(f"{n}.png", labels[n % len(labels)]) for n in range(4)])
-    with pytest.raises(DataError, match=words):
+def test_bad_tables(english: Path, content: bytes | None, words: str) -> None:
+    (english / "english.csv").unlink()
+    if content is not None:
+        (english / "english.csv").write_bytes(content)
+    with pytest.raises(DataError, match=words) as error:
+        FolderDataset("mine", english, "english.csv")
+    assert "\n" not in str(error.value)
+
+
+def test_all_bad_rows_are_named_at_once(english: Path) -> None:
+    kept = rows_of(english)
+    files = [english / row.partition(",")[0] for row in kept]
+    files[0].unlink()
+    files[1].write_text("no image")
+    files[2].write_bytes(files[2].read_bytes()[:3000])
+    files[3].write_bytes(b"")
+    rewrite(english, [*kept, "../x.png,a", "/etc/passwd,a", kept[5], "Img/none.png,a", ",a"])
+    with pytest.raises(DataError) as error:
+        load(english)
+    message = str(error.value)
+    for words in (
+        "9 wrong: ",
+        "row 1: Img/img001-001.png is missing",
+        "row 2: Img/img002-001.png cannot be read as an image",
+        "row 3: Img/img010-001.png cannot be read as an image",
+        "row 4: Img/img011-001.png cannot be read as an image",
+        "row 21: ../x.png lies outside the data folder",
+        "row 22: /etc/passwd lies outside",
+        "row 23: Img/img001-002.png is listed twice",
+        "row 24: Img/none.png is missing",
+        "row 25: no file name",
+    ):
+        assert words in message
+    assert "\n" not in message
+    rewrite(english, [f"Img/absent{number}.png,a" for number in range(25)])
+    with pytest.raises(DataError, match=r"25 wrong: row 1: .*row 20: .*; and 5 more$"):
+        load(english)
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "own", ["alpha", "ß", "漢", "10"])
+    (root / "alpha/notes.txt").write_text("no image")
+    (root / ".git").mkdir()
+    data = load(root)
+    assert data.charset.names == ("10", "alpha", "ß", "漢")
+    assert data.images.shape == (12, 1, 30, 40)
+    assert data.writers is None
+    for file, label in zip(data.files, data.labels, strict=True):
+        assert file.startswith(data.charset.names[label] + "/")
+    (root / "alpha/1.png").write_text("no image")
+    with pytest.raises(DataError, match=r"1 wrong: alpha/1\.png cannot be read"):
         load(root)
-
-
-def test_labels_are_composed(tmp_path: Path) -> None:
-    root = table(tmp_path / "own", [("0.png", "cafe\u0301"), ("1.png", "b")])
-    assert load(root).charset.names == ("b", "caf\u00e9")
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty/inner").mkdir(parents=True)
     with pytest.raises(DataError, match=r"neither a table .* nor folders .*data=synthetic"):
         load(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"no data folder .*data\.root=.*HWR_DATA.*data=synthetic"):
+        FolderDataset("mine", tmp_path / "absent")
+    table(tmp_path, [("0.png", "only"), ("1.png", "only")])
+    with pytest.raises(DataError, match="has one class only, 'only'"):
+        load(tmp_path)
 
 
-def test_a_broken_picture_in_a_class_folder(tmp_path: Path) -> None:
-    root = folders(tmp_path / "own", ["a", "b"])
-    (root / "a/1.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"1 image is wrong: a/1\.png cannot be read"):
-        load(root)
+def test_columns_of_a_table(tmp_path: Path) -> None:
+    rows = [(f"p{n}.png", "yes" if n % 2 else "no, never", f"w{n // 2}") for n in range(6)]
+    root = table(tmp_path / "own", rows, "path,meaning,who")
+    names = ["data.image_column=path", "data.label_column=meaning"]
+    data = load(root, *names)
+    assert data.charset.names == ("no, never", "yes")
+    assert data.writers is None
+    data = load(root, *names, "data.writer_column=who")
+    assert data.writers is not None
+    assert data.writers.tolist() == [0, 0, 1, 1, 2, 2]
+    (root / "other.csv").write_text("image,label\n")
+    assert load(root, *names, "data.csv=rows.csv").files == data.files
+    with pytest.raises(DataError, match=r"other\.csv, rows\.csv; choose one with data\.csv="):
+        load(root, *names)
 
 
-def test_a_class_that_is_in_the_test_part_only(tmp_path: Path) -> None:
-    rows = [(f"{n}.png", "rare" if n == 0 else "ab"[n % 2], f"w{n // 4}") for n in range(16)]
-    chars = load(table(tmp_path / "own", rows, "image,label,writer"))
-    said = []
-    for fold in range(4):
-        split = WriterSplit(folds=4, fold=fold, val_size=0)
-        try:
-            split.split(chars.labels.numpy(), chars.writers, chars.charset.names)
-        except DataError as error:
-            said.append(str(error))
-    assert len(said) == 1
-    assert "test part has the class 'rare', which no training image shows" in said[0]
+def test_labels_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    labels = ["cafe\u0301", "b", "caf\u00e9"]
+    root = table(tmp_path / "own", [(f"{n}.png", label) for n, label in enumerate(labels)])
+    assert load(root).charset.names == ("b", "caf\u00e9")
 
 
-def read(picture: Image.Image, kind: str = "PNG", **settings: object) -> np.ndarray:
-    file = io.BytesIO()
-    picture.save(file, kind, **settings)
-    file.seek(0)
-    return images.read(file, "notebook", 45, 60, 10_000)
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    class_folders(tmp_path, ["a", "b"])
+    os.rename(tmp_path / "b", os.path.join(os.fsencode(tmp_path), b"\xffcls"))
+    with pytest.raises(DataError, match=r"3 wrong: .*'\\udcffcls' is not UTF-8"):
+        load(tmp_path)
 
 
-def test_modes() -> None:
-    sheet = picture(7)
-    expected = np.asarray(sheet.convert("L"))
-    for mode in ("RGB", "L", "1", "P", "RGBA", "LA"):
-        np.testing.assert_array_equal(read(sheet.convert(mode)), expected, mode)
-    np.testing.assert_array_equal(read(sheet.convert("CMYK"), "TIFF"), expected)
-    deep = Image.fromarray(np.asarray(sheet.convert("L")).astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read(deep), expected)
-    np.testing.assert_array_equal(read(deep, "TIFF"), expected)
-    clear = Image.new("RGBA", sheet.size, (0, 0, 0, 0))  # transparent black is white paper
-    clear.paste((0, 0, 0, 255), (20, 20, 28, 28))
-    found = read(clear)
-    assert found[0, 0] == 255
-    assert found[24, 24] == 0
-    turned = sheet.rotate(90, expand=True)
+def test_images_of_any_kind(tmp_path: Path) -> None:
+    """Modes, depths, transparency and orientation don't matter."""
+    sheet = square(7)
+    modes = ("RGB", "L", "1", "P", "RGBA", "LA")
+    kinds = {f"{mode}.png": sheet.convert(mode) for mode in modes}
+    kinds["CMYK.tiff"] = sheet.convert("CMYK")
+    deep = np.asarray(sheet.convert("L")).astype(np.uint16) * 257
+    kinds |= {"deep.png": Image.fromarray(deep), "deep.tiff": Image.fromarray(deep)}
+    root = table(tmp_path / "own", [(name, name[0]) for name in kinds])
+    for name, image in kinds.items():
+        image.save(root / name)
     exif = Image.Exif()
-    exif[0x0112] = 6  # a camera held upright: turn it clockwise
-    np.testing.assert_array_equal(read(turned, exif=exif), expected)
+    exif[0x0112] = 6  # a camera held upright
+    sheet.rotate(90, expand=True).save(root / "RGB.png", exif=exif)
+    data = load(root, "data.height=45", "data.width=60")
+    for image, name in zip(data.images, data.files, strict=True):
+        np.testing.assert_array_equal(image[0], sheet.convert("L"), name)
 
 
 def test_images_that_are_rejected(tmp_path: Path) -> None:
-    frames = [picture(n) for n in range(3)]
-    with pytest.raises(ValueError, match="several frames"):
-        read(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    with pytest.raises(ValueError, match="floating-point"):
-        read(Image.new("F", (60, 45)), "TIFF")
-    with pytest.raises(ValueError, match="101 x 100 pixels are more than allowed"):
-        read(Image.new("1", (101, 100)))
-    root = folders(tmp_path / "own", ["a", "b"])
-    Image.new("1", (20_000, 20_000)).save(root / "a/0.png")
-    Image.new("1", (10_000, 10_000)).save(root / "b/0.png")
-    with pytest.raises(DataError, match=r"2 images are wrong: .*more.*pixels"):
+    root = class_folders(tmp_path / "own", ["a", "b"])
+    frames = [square(number) for number in range(3)]
+    frames[0].save(root / "a/0.gif", save_all=True, append_images=frames[1:])
+    Image.new("F", (60, 45)).save(root / "a/1.tiff")
+    Image.new("1", (20_000, 20_000)).save(root / "b/0.png")
+    with pytest.raises(DataError, match=r"3 wrong: .*several frames.*floating-point.*more.*pixels"):
         load(root)
+
+
+def test_color(english: Path) -> None:
+    file = load(english).files[0]
+    Image.new("RGB", (120, 90), (255, 0, 10)).save(english / file)
+    color = load(english, "data.channels=3")
+    assert color.images.shape == (20, 3, 30, 40)
+    assert color.images[0, :, 0, 0].tolist() == [255, 0, 10]
+    assert color.fingerprint == load(english).fingerprint
+    with pytest.raises(DataError, match="preprocessing=ink is for gray images"):
+        FolderDataset("mine", english, preprocessing="ink", channels=3)
 
 
 def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
@@ -202,8 +306,8 @@ def test_ten_digits_from_arrays_to_a_checkpoint(tmp_path: Path) -> None:
     root = tmp_path / "digits"
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         (root / str(label)).mkdir(parents=True, exist_ok=True)
-        grey = (255 - np.minimum(image * 16, 255)).astype(np.uint8)
-        Image.fromarray(grey).save(root / str(label) / f"{number:04d}.png")
+        gray = (255 - np.minimum(image * 16, 255)).astype(np.uint8)
+        Image.fromarray(gray).save(root / str(label) / f"{number:04d}.png")
     settings = ["data=folder", f"data.root={root}", "data.height=24", "data.width=32"]
     config = compose([*settings, "model=cnn", "trainer.max_epochs=12", "trainer.accelerator=cpu"])
     metrics = train(config, tmp_path / "run")
@@ -236,19 +340,3 @@ def test_labels_of_any_characters_through_a_run(tmp_path: Path) -> None:
     shown = show(compose(settings[:2]).data, tmp_path / "shown")
     assert "8 classes of 4 images" in shown
     assert "\x1b" not in shown
-
-
-def test_tables_that_would_be_misread(tmp_path: Path) -> None:
-    root = table(tmp_path / "own", [("0.png", "a", "b"), ("1.png", "c", "d")], "image,label,label")
-    with pytest.raises(DataError, match="has two columns label"):
-        load(root)
-    (root / "rows.csv").write_text("image;label\n0.png;a\n")
-    with pytest.raises(DataError, match="must be separated by commas"):
-        load(root)
-
-
-def test_names_that_are_no_text(tmp_path: Path) -> None:
-    folders(tmp_path, ["a", "b"])
-    os.rename(tmp_path / "b", os.path.join(os.fsencode(tmp_path), b"\xffcls"))
-    with pytest.raises(DataError, match=r"3 images are wrong: .*'\\udcffcls' is not UTF-8"):
-        load(tmp_path)

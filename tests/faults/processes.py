@@ -63,7 +63,7 @@ PHASES = (
     (evaluate, "load", "loading"),
     (evaluate.metrics, "bootstrap", "test"),
     (dataset, "draw", "drawing"),
-    (fetch, "_write", "writing"),
+    (fetch, "_copy_images", "writing"),
     (show, "atomic_write", "writing"),
     (export, "load", "loading"),
     (export, "atomic_write", "exporting"),

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 import hwr
 from hwr.baselines import forest
 from hwr.config.compose import compose
-from hwr.data import drawing
+from hwr.data import synthetic
 from hwr.errors import DataError, RunError
 from hwr.inference import export, loading, onnxfile
 from hwr.inference import recognizer as predict
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def samples() -> list[Image.Image]:
-    return drawing.draw_images(99, 0)[10:36]
+    return synthetic.draw_images(99, 0)[10:36]
 
 
 def test_all_kinds_of_images_agree(run: Path, samples: list[Image.Image], tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_polarity_paper_and_place(run: Path, samples: list[Image.Image]) -> None
     assert same([moved(image) for image in samples]) >= 0.9
     assert same([shaded(image) for image in samples]) >= 0.9
     for size in ((1, 1), (3, 900), (4000, 50)):
-        assert recognizer.read(samples[0].resize(size)) in drawing.CHARACTERS
-    assert recognizer.read(Image.new("L", (300, 200), 128)) in drawing.CHARACTERS
+        assert recognizer.read(samples[0].resize(size)) in synthetic.CHARACTERS
+    assert recognizer.read(Image.new("L", (300, 200), 128)) in synthetic.CHARACTERS
 
 
 @pytest.mark.parametrize("color", ["#202020", "#0000ff", "#c00000", "#808080", "#d0d0d0"])
@@ -372,7 +372,7 @@ def test_wide_arrays_are_moved_far(run: Path) -> None:
 
 def drawn_as(run: Path, writers: int) -> tuple[list[list[str]], list[Image.Image]]:
     """The rows of a run's predictions.csv, and their samples."""
-    drawn = [drawing.draw_images(writer, 0) for writer in range(1, writers + 1)]
+    drawn = [synthetic.draw_images(writer, 0) for writer in range(1, writers + 1)]
     rows = [row.split(",") for row in (run / "predictions.csv").read_text().splitlines()[1:]]
     numbers = (row[0][7:].removesuffix(".png").split("-") for row in rows)
     return rows, [drawn[int(writer) - 1][int(number) - 1] for number, writer in numbers]
@@ -439,7 +439,7 @@ def test_a_checkpoint_moved_alone_loads(run: Path, tmp_path: Path) -> None:
     moved.write_bytes((run / "checkpoints/last.ckpt").read_bytes())
     recognizer = hwr.load(str(moved))
     assert recognizer.size == (30, 40)
-    assert "".join(recognizer.charset.names) == drawing.CHARACTERS
+    assert "".join(recognizer.charset.names) == synthetic.CHARACTERS
     assert recognizer.about["data"] == "synthetic"
     assert recognizer.about["epochs"] == 30
     assert recognizer.about["hwr_version"]

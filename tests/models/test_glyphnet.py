@@ -11,7 +11,7 @@ from torch.nn import functional
 import hwr
 from hwr.charset import Charset
 from hwr.config.compose import compose
-from hwr.data import SyntheticDataset, drawing
+from hwr.data import SyntheticDataset, synthetic
 from hwr.errors import ConfigError, DataError
 from hwr.inference import writer_context
 from hwr.inference.export import export
@@ -255,7 +255,7 @@ def test_recognizer_predicts_with_writer_context(trained: Path) -> None:
     recognizer = hwr.load(trained)
     torch.manual_seed(0)
     torch.nn.init.normal_(recognizer.model.writer_context.correction.weight)
-    images = [drawing.draw_images(9, 0)[k] for k in (12, 38, 10, 11)]
+    images = [synthetic.draw_images(9, 0)[k] for k in (12, 38, 10, 11)]
     single = recognizer.probabilities(images)
     np.testing.assert_allclose(
         recognizer.probabilities(images, writer=[1, 2, 3, 4]), single, atol=1e-5
@@ -273,7 +273,7 @@ def test_recognizer_predicts_with_writer_context(trained: Path) -> None:
 
 def test_an_onnx_file_has_tta_but_no_writer_context(trained: Path, tmp_path: Path) -> None:
     assert export(trained, tmp_path / "model.onnx") < 1e-5
-    images = [drawing.draw_images(9, 0)[k] for k in (12, 38, 10)]
+    images = [synthetic.draw_images(9, 0)[k] for k in (12, 38, 10)]
     exported, recognizer = hwr.load(tmp_path / "model.onnx"), hwr.load(trained)
     assert recognizer.model.tta == 4
     expected = recognizer.probabilities(images)

@@ -12,7 +12,7 @@ import torch
 
 import hwr
 from hwr.config.compose import compose
-from hwr.data import drawing
+from hwr.data import synthetic
 from hwr.errors import ConfigError, RunError
 from hwr.inference.export import export
 from hwr.models import GlyphNet, pretrained
@@ -117,7 +117,7 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = hwr.load(folder)
     assert "PP-OCRv6" in recognizer.about["began_with"]
     assert "PP-OCRv6" in (folder / "README.md").read_text(encoding="utf-8")
-    images = drawing.draw_images(5, 0)[:20]
+    images = synthetic.draw_images(5, 0)[:20]
     single = recognizer.probabilities(images)
     assert single.shape == (20, 62)
     assert export(folder, tmp_path / "model.onnx") < 1e-5

@@ -55,7 +55,7 @@ class Checks(Callback):
             if name := config.hydra.runtime.choices.get("sweep"):
                 raise ConfigError(f"sweep={name} makes several runs; add -m")
             settings = config.copy()
-            config.hydra.run.dir = str(sweep.checked(settings))  # ${now:...} no longer changes
+            config.hydra.run.dir = str(sweep.check_run(settings))  # ${now:...} no longer changes
             folder = Path(config.hydra.run.dir).absolute()
             records.check_free(folder, settings)
             Checks.made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -98,7 +98,7 @@ def launch(name: str) -> None:
         code = _report(program, error, folder, name)
     finally:
         _remove_unused(Checks.made)
-    if Checks.planned and (failed := sweep.outcome(Checks.planned)):
+    if Checks.planned and (failed := Checks.planned.failures()):
         print(f"{program}: {failed}", file=sys.stderr)
         code = 1
     sys.exit(code)
@@ -145,7 +145,7 @@ def _job_of_many(name: str, config: DictConfig, folder: Path) -> float | None:
     """
     ours = False
     try:
-        metrics = sweep.earlier(folder, config)
+        metrics = sweep.find_finished(folder, config)
         ours = True
         if metrics is not None:
             print(f"{folder} is done already")

@@ -1,37 +1,35 @@
-"""Run folders: read their records, compare their settings, reject the ones that are taken."""
+"""Find run folders, read their records, and compare their settings."""
 
 import json
 import os
-import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hwr.errors import RunError, UserError
 from hwr.files import atomic_write, expand_user
 
 RESULTS = ("metrics.json", "evaluation.json")
-"""Written last: a folder that holds one of them is finished."""
+"""Files written last: a folder that holds one of them is finished."""
 
-ELSEWHERE = {"ckpt_path", "output_dir", "data.root", "data.cache", "n_jobs", "plots"}
-"""Settings that say only where or how fast a run was made, or how it is shown."""
-
-MAX_YAML = 65_536
-"""Bytes of a `.hydra/config.yaml`; ours have five thousand."""
+NOT_COMPARED = {"ckpt_path", "output_dir", "data.root", "data.cache", "n_jobs", "plots"}
+"""Settings that say where or how fast a run was made, not what was trained."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder holds.
+    """The content of a run folder.
 
     Attributes:
         path: The folder.
-        config: The settings, nested. Those of an unfinished run are as they were composed: a
+        config: The settings, nested. Those of an unfinished run are as Hydra composed them: a
             resolver such as `${oc.env:NAME}` stands there unresolved.
-        metrics: The content of `metrics.json`; None where the run isn't finished.
-        error: Why the run failed; None where it didn't.
+        metrics: The content of `metrics.json`; None unless the run is finished.
+        error: The reason why the run failed; None unless it did.
     """
 
     path: Path
@@ -47,190 +45,161 @@ class RunRecord:
         return "unfinished" if self.error is None else "failed"
 
 
-def read(folder: Path) -> RunRecord | None:
-    """Read a run folder; None where it holds no run.
-
-    Raises:
-        ValueError: A file in it is damaged.
-        OSError: A file in it can't be read.
-    """
-    for name in RESULTS:
-        if (file := folder / name).is_file():
-            metrics = _json(file)
-            return RunRecord(folder, _settings(metrics), metrics)
-    if (file := folder / "failed.json").is_file():
-        failed = _json(file)
-        return RunRecord(folder, _settings(failed), error=str(failed.get("error")))
-    file = folder / ".hydra/config.yaml"
-    if file.is_file() and file.stat().st_size:  # an empty one: killed before anything else
-        return RunRecord(folder, _settings({"config": substituted(_yaml(file))}))
-    return None
-
-
-def collect(folders: Iterable[Path]) -> Iterator[Path]:
-    """List all run folders at or below these, each once, in natural order.
+def collect(folders: Iterable[Path]) -> list[Path]:
+    """List all run folders at or below the given folders.
 
     Raises:
         RunError: A folder is missing.
     """
     runs: set[Path] = set()
     for folder in folders:
-        if not os.path.isdir(folder):  # pathlib raises where a name is too long
-            raise RunError(f"no folder {folder}")
-        for place, below, files in os.walk(folder.resolve()):
-            marked = {*RESULTS, "failed.json"} & set(files)
-            if marked or os.path.isfile(os.path.join(place, ".hydra/config.yaml")):
-                runs.add(Path(place))
-            below[:] = [name for name in below if not name.startswith(".")]
-    yield from sorted(runs, key=_natural)
+        if not folder.is_dir():
+            raise RunError(f"no folder {folder}; give a run folder or one that holds run folders")
+        for path, subfolders, files in os.walk(folder.resolve()):
+            if ".hydra" in subfolders or not {*RESULTS, "failed.json"}.isdisjoint(files):
+                runs.add(Path(path))
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    return sorted(runs)
 
 
-def output_subdir(folder: str, multirun: bool) -> str | None:
-    """Name the folder for Hydra's own files; a resumed run keeps the first.
+def read(folder: Path) -> RunRecord | None:
+    """Read a run folder; return None if it holds no run.
 
-    None for a job of a multirun that is done already.
+    Raises:
+        RunError: A file in it can't be read, or isn't the record of a run.
     """
-    place = Path(folder)
-    if multirun and any((place / name).is_file() for name in RESULTS):
-        return None
-    if not (place / ".hydra/config.yaml").is_file():
-        return ".hydra"
-    number = 1
-    while (place / f".hydra/resume-{number}").exists():
-        number += 1
-    return f".hydra/resume-{number}"
+    for name in (*RESULTS, "failed.json", ".hydra/config.yaml"):
+        file = folder / name
+        if not file.is_file() or not file.stat().st_size:  # empty: killed while Hydra wrote it
+            continue
+        record = _load(file)
+        config = record if name == ".hydra/config.yaml" else record.get("config")
+        if not isinstance(config, dict) or not all(
+            isinstance(config.get(group, {}), dict) for group in ("model", "data", "split")
+        ):
+            raise RunError(f"{file} holds no settings of a run; restore or remove its folder")
+        if name in RESULTS:
+            return RunRecord(folder, config, metrics=record)
+        if name == "failed.json":
+            return RunRecord(folder, config, error=str(record.get("error")))
+        return RunRecord(folder, resolve_references(config))
+    return None
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """Read a JSON or YAML file that holds a mapping."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".json":
+            content = json.loads(text)
+        elif any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+            raise ValueError("aliases are rejected: a few bytes of them expand to gigabytes")
+        else:
+            content = yaml.safe_load(text)
+        if not isinstance(content, dict):
+            raise ValueError("expected a mapping")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{file} can't be read ({reason}); restore or remove its folder") from error
+    return content
+
+
+def resolve_references(config: dict[str, Any]) -> dict[str, Any]:
+    """Replace each value `${some.key}` by the value at that key.
+
+    Other interpolations stay: the folder may be a stranger's, and resolvers run code.
+    """
+    references = {f"${{{key}}}": value for key, value in flatten(config)}
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: resolve(child) for key, child in node.items()}
+        return references.get(node, node) if isinstance(node, str) else node
+
+    return {key: resolve(value) for key, value in config.items()}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as dotted keys and values."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by which runs are compared, by dotted key.
+
+    Callbacks, loggers and places on disk are left out.
+    """
+    # An evaluation (no split) is another one with another checkpoint.
+    ignored = NOT_COMPARED if "split" in config else NOT_COMPARED - {"ckpt_path"}
+    return {
+        key: value
+        for key, value in flatten(config)
+        if key not in ignored and key.partition(".")[0] not in ("callbacks", "logger")
+    }
+
+
+def difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
+    """Name the first setting in which two runs differ, `KEY=FIRST, not SECOND`, or return None."""
+    one, other = compared_settings(first), compared_settings(second)
+    for key in one | other:
+        values = one.get(key, "unset"), other.get(key, "unset")
+        if values[0] != values[1]:
+            return f"{key}={values[0]}, not {values[1]}"
+    return None
+
+
+def is_finished(folder: Path) -> bool:
+    """Check whether a folder holds a finished run."""
+    return any((folder / name).is_file() for name in RESULTS)
 
 
 def check_free(folder: Path, config: Mapping[str, Any]) -> None:
     """Reject a folder that holds a run, unless the settings resume one of its checkpoints.
 
     Raises:
-        RunError: It holds one.
+        RunError: The folder holds a run.
     """
     last = folder / "checkpoints/last.ckpt"
-    if not any(file.exists() for file in (*(folder / name for name in RESULTS), last)):
+    if not (is_finished(folder) or last.exists()):
         return
-    way = ""
-    if "trainer" in config:
-        if expand_user(config.get("ckpt_path") or "/").resolve().is_relative_to(folder.resolve()):
-            return
-        way = f", or resume it with ckpt_path={last}" if last.exists() else ""
-    raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{way}")
+    trains = "trainer" in config
+    ckpt_path = config.get("ckpt_path") if trains else None
+    if ckpt_path and expand_user(ckpt_path).resolve().is_relative_to(folder.resolve()):
+        return
+    hint = f", or resume it with ckpt_path={last}" if trains and last.exists() else ""
+    raise RunError(f"{folder} holds a run already; choose another hydra.run.dir{hint}")
 
 
-def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings as dotted keys and values."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def output_subdir(folder: str, multirun: bool) -> str | None:
+    """Name the subfolder for Hydra's own files: `.hydra`, or `.hydra/resume-1` and so on.
 
-
-def compared(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings by which runs are compared, by dotted key.
-
-    Callbacks and loggers are left out, and so is what says only where something lies: of
-    `init_from` the name of the run counts, not its folder.
+    Returns:
+        None for a finished job of a multirun, which writes nothing.
     """
-    left_out = ELSEWHERE if "split" in config else ELSEWHERE - {"ckpt_path"}  # an evaluation
-    kept = {
-        key: value
-        for key, value in flat(config)
-        if key not in left_out and key.partition(".")[0] not in ("callbacks", "logger")
+    path = Path(folder)
+    if multirun and is_finished(path):
+        return None
+    resumes = len(list(path.glob(".hydra/resume-*")))
+    return f".hydra/resume-{resumes + 1}" if (path / ".hydra/config.yaml").is_file() else ".hydra"
+
+
+def mark_failed(folder: Path, config: Mapping[str, Any], error: Exception) -> None:
+    """Write `failed.json`: the error, its traceback, the settings.
+
+    Args:
+        folder: The run folder.
+        config: The settings, plain values.
+        error: The error that ended the run.
+    """
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    failure = {
+        "error": kind + " ".join(str(error).split()),
+        "traceback": "".join(traceback.format_exception(error)),
+        "config": config,
     }
-    if kept.get("init_from"):
-        path = Path(str(kept["init_from"]))
-        kept["init_from"] = (path.parents[1] if path.parent.name == "checkpoints" else path).name
-    return kept
-
-
-def difference(one: dict[str, Any], other: dict[str, Any]) -> str | None:
-    """Name the first setting in which two runs differ, `KEY=ONE, not OTHER`, or return None."""
-    first, second = compared(one), compared(other)
-    for key in first | second:
-        values = first.get(key, "unset"), second.get(key, "unset")
-        if values[0] != values[1]:
-            return f"{key}={values[0]}, not {values[1]}"
-    return None
-
-
-def mark_failed(folder: Path, config: dict[str, Any], error: Exception) -> None:
-    """Write `failed.json`: the error, its traceback unless it is a user's mistake, the settings."""
-    lines = [] if isinstance(error, UserError) else traceback.format_exception(error)
-    said = " ".join(str(error).split()) or type(error).__name__
-    if lines:
-        said = f"{type(error).__name__}: {said}"
-    failed = {"error": said, "traceback": "".join(lines), "config": config}
     with atomic_write(folder / "failed.json") as temporary:
-        temporary.write_text(json.dumps(failed, indent=2) + "\n", encoding="utf-8")
-
-
-def substituted(config: dict[str, Any]) -> dict[str, Any]:
-    """Replace values that are exactly `${some.key}` by the plain scalar at that key.
-
-    Nothing else is resolved: the folder may be a stranger's, and a resolver is code.
-    """
-    values = dict(flat(config))
-
-    def replaced(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: replaced(child) for key, child in value.items()}
-        if isinstance(value, str) and (key := re.fullmatch(r"\$\{([\w.]+)\}", value)):
-            scalar = values.get(key[1], value)
-            return value if isinstance(scalar, list) else scalar
-        return value
-
-    return {key: replaced(value) for key, value in config.items()}
-
-
-def _settings(saved: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run, its groups as dicts."""
-    config = saved.get("config")
-    if not isinstance(config, dict):
-        raise ValueError("it lacks config")
-    for group in ("model", "data", "split"):
-        if not isinstance(config.get(group, {}), dict):
-            raise ValueError(f"its {group} is no group of settings")
-    return config
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(content, dict):
-        raise ValueError("it holds no object")
-    return content
-
-
-def _yaml(file: Path) -> dict[str, Any]:
-    import yaml  # takes a while, and most runs are finished
-
-    with file.open("rb") as stream:
-        text = stream.read(MAX_YAML + 1)
-    if len(text) > MAX_YAML:
-        raise ValueError(f"its config.yaml has more than {MAX_YAML:,} bytes")
-    try:
-        depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):  # as far as it is harmless
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError("its config.yaml has aliases, of which few bytes make gigabytes")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > 50:
-                raise ValueError("it is nested too deeply")
-        content = json.loads(json.dumps(yaml.safe_load(text)))  # no dates, no endless numbers
-    except Exception as error:  # YAML's errors, and whatever a hostile file provokes
-        raise ValueError(" ".join(str(error).split())) from error
-    if not isinstance(content, dict):
-        raise ValueError("it holds no settings")
-    return content
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sort job 10 after job 2."""
-    return [
-        (not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in path.parts
-    ]
+        temporary.write_text(json.dumps(failure, indent=2) + "\n", encoding="utf-8")

@@ -3,9 +3,9 @@
 `metrics.json` is written last: a folder that holds one is a finished run.
 """
 
-import csv
 import dataclasses
 import json
+import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
@@ -107,10 +108,10 @@ def finish(
     Args:
         folder: The run folder.
         config: The settings of the run.
-        metrics: What was measured, what `describe` gives, and `model`, `parameters`, `epochs`,
-            `reported_epoch`, `fit_seconds`.
+        metrics: Metrics of the run, the values of `describe`, and `model`, `parameters`,
+            `epochs`, `reported_epoch`, `fit_seconds`.
         predictions: One for each test image.
-        groups: The writer of each test image, shape (N,), for the interval; None: not known.
+        groups: The writer of each test image, shape (N,), for the interval; None if unknown.
 
     Returns:
         The content of `metrics.json`.
@@ -130,19 +131,22 @@ def finish(
         modelcard.write(folder, metrics, interval, predictions)
     with atomic_write(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    print(summary(metrics, folder))
+    names = {
+        "test/acc": "test accuracy",
+        "test/acc_nocase": "case-insensitive",
+        "test/top3": "top 3",
+    }
+    shown = [f"{name} {metrics[key]:.4f}" for key, name in names.items() if key in metrics]
+    shown += [f"{metrics['test_images']:,} test images{' (partial)' * metrics['partial']}"]
+    print(f"{', '.join(shown)}; fitted in {metrics['fit_seconds']:.1f} s\n{printable(str(folder))}")
     return metrics
 
 
 def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
     """Write `predictions.csv`."""
-    with (
-        atomic_write(folder / "predictions.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("file", "label", "prediction", "probability"))
-        table.writerows((*row[:3], f"{row[3]:.8f}") for row in predictions)
+    table = pd.DataFrame(predictions, columns=["file", "label", "prediction", "probability"])
+    with atomic_write(folder / "predictions.csv") as temporary:
+        table.to_csv(temporary, index=False, float_format="%.8f", lineterminator="\n")
 
 
 def rows_of(
@@ -157,45 +161,19 @@ def rows_of(
         charset: The C classes.
     """
     probability, predicted = log_probability.exp().max(dim=1)
-    names = charset.names
-    return [
-        (file, names[own], names[guess], share)
-        for file, own, guess, share in zip(
-            files, label.tolist(), predicted.tolist(), probability.tolist(), strict=True
-        )
-    ]
-
-
-def summary(metrics: dict[str, Any], folder: Path) -> str:
-    """Summarize a run in two lines for the terminal."""
-    more = {"acc_nocase": "case-insensitive", "top3": "top 3"}
-    listed = "".join(
-        f", {words} {metrics[f'test/{name}']:.4f}"
-        for name, words in more.items()
-        if f"test/{name}" in metrics
-    )
-    accuracy = "not tested"
-    if "test/acc" in metrics:
-        accuracy = f"test accuracy {metrics['test/acc']:.4f} of {metrics['test_images']} images"
-    partial = " (partial)" if metrics["partial"] else ""
-    return (
-        f"{accuracy}{listed}{partial}; "
-        f"fitted in {metrics['fit_seconds']:.1f} s\n{printable(str(folder))}"
-    )
+    names = np.array(charset.names)
+    labels, predictions = names[label].tolist(), names[predicted.numpy()].tolist()
+    return list(zip(files, labels, predictions, probability.tolist(), strict=True))
 
 
 def git_commit() -> str | None:
     """Return the commit of the checkout that this package runs from, None for a wheel.
 
-    `-dirty` is appended where tracked files differ from it.
+    `-dirty` is appended if tracked files differ from it.
     """
-    checkout = Path(__file__).resolve().parent.parent.parent
-    if not (checkout / ".git").exists():
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists() or not shutil.which("git"):
         return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"]
-    command.append("--exclude=*")
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,10 +1,9 @@
-"""Multiruns: plan and check all jobs before the first starts, skip, resume, and sum up."""
+"""Multiruns: check all jobs before the first starts; skip, resume and count them."""
 
 import itertools
-import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,14 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
 
 from hwr.config.checks import check, check_paths
-from hwr.config.compose import composed, plain
+from hwr.config.compose import composed, monitor_mode, plain
 from hwr.errors import ConfigError, RunError
-from hwr.runs import records, search
-
-MANY = 20
-"""Jobs that take more than a second to check."""
+from hwr.runs import records
 
 
 @dataclass(frozen=True)
@@ -34,8 +28,18 @@ class Sweep:
     folder: Path
     runs: list[Path]
 
+    def failures(self) -> str | None:
+        """Name the jobs that failed or didn't finish in one sentence; None if all finished."""
+        left = [str(n) for n, run in enumerate(self.runs) if not records.is_finished(run)]
+        if not left:
+            return None
+        return (
+            f"jobs {', '.join(left)} failed or did not finish; "
+            f"the same line with hydra.sweep.dir={self.folder} tries them again"
+        )
 
-def checked(config: DictConfig) -> Path:
+
+def check_run(config: DictConfig) -> Path:
     """Check a composed run, a single one or a job of a multirun, before it starts.
 
     Args:
@@ -50,11 +54,7 @@ def checked(config: DictConfig) -> Path:
     HydraConfig.instance().set_config(config)  # for ${hydra:...}
     hydra: Any = HydraConfig.get()
     multirun = hydra.mode == RunMode.MULTIRUN
-    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
-    folder = str(hydra.sweep.dir if multirun else hydra.run.dir)
-    if not folder:
-        raise ConfigError(f"{key}= is empty; it must name a folder, or be left out")
-    path = Path(folder, str(hydra.sweep.subdir) if multirun else "")
+    path = Path(hydra.sweep.dir, str(hydra.sweep.subdir)) if multirun else Path(hydra.run.dir)
     with read_write(hydra.runtime):
         hydra.runtime.output_dir = str(path.absolute())
     with open_dict(config):
@@ -76,133 +76,122 @@ def plan(config: DictConfig, name: str) -> Sweep:
 
     Args:
         config: As Hydra composed it, changed in place: `hydra.sweep.dir` gets its value, and a
-            search that is resumed the number of its trials.
+            search its direction and the number of trials that are left.
         name: The primary config.
 
     Raises:
-        ConfigError: A setting of any job is wrong, or two jobs don't go with each other.
+        ConfigError: A setting of any job is wrong, or two jobs would share a folder.
         RunError: A job's folder holds another run.
     """
     hydra = config.hydra
-    loader = GlobalHydra.instance().config_loader()  # knows the choices behind glob(...)
-    parser = OverridesParser.create(loader)
-    task = _unresolved(hydra.overrides.task)
-    given = parser.parse_overrides(task)
-    if any(one.key_or_group == "sweep" and one.is_sweep_override() for one in given):
-        raise ConfigError("sweep= takes one name; what is varied beside it is named by its key")
-    plugins = {f"{one.__module__}.{one.__name__}" for one in Plugins.instance().discover()}
-    for part in ("launcher", "sweeper"):
-        if (target := hydra[part] and hydra[part].get("_target_")) not in plugins:
-            raise ConfigError(f"hydra.{part}._target_={target} is no plugin of Hydra's")
-    if str(hydra.launcher._target_).endswith(".SlurmLauncher") and not shutil.which("srun"):
+    launcher = str(hydra.launcher._target_)
+    if "Slurm" in launcher and not shutil.which("srun"):
         raise ConfigError("no Slurm here (srun); hydra/launcher=local does the same without one")
-    if "submitit" in str(hydra.launcher._target_):
-        _outlive_killed_jobs()
+    if "submitit" in launcher:
+        _survive_killed_jobs()
     hydra.sweep.dir = str(hydra.sweep.dir)  # ${now:...} is the same for all jobs
-    folder = Path(hydra.sweep.dir)
-    escaped = hydra.sweep.dir.replace("\\", "\\\\").replace("'", "\\'")
-    hydra.overrides.hydra.append(f"hydra.sweep.dir='{escaped}'")
+    hydra.overrides.hydra.append(f"hydra.sweep.dir='{hydra.sweep.dir}'")
     params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
-    varied = parser.parse_overrides([*params, *task])
-    if "optuna" in str(hydra.sweeper._target_):
-        for corner in search.corners(name, varied, _unresolved(hydra.overrides.hydra)):
-            corner.hydra.job.num = 0
-            checked(corner)
-            search.check(corner, hydra.sweeper)
-        search.claim(folder, corner, varied)
-        return Sweep(folder, search.remaining(folder, hydra))
-    if "max_batch_size" in hydra.sweeper and "Basic" in str(hydra.launcher._target_):
-        hydra.sweeper.max_batch_size = hydra.sweeper.max_batch_size or 1  # or it composes all again
-    return Sweep(folder, _jobs(varied, config, name))
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    varied = parser.parse_overrides([*params, *OmegaConf.to_container(hydra.overrides.task)])
+    plan_jobs = _plan_search if "optuna" in str(hydra.sweeper._target_) else _plan_grid
+    return Sweep(Path(hydra.sweep.dir), plan_jobs(config, name, varied))
 
 
-def _jobs(varied: Sequence[Override], config: DictConfig, name: str) -> list[Path]:
-    """Check the jobs of a grid, and return their run folders."""
-    grid = _grid(varied)
-    if len(grid) >= MANY:
-        print(f"hwr-{name}: checking {len(grid)} jobs", file=sys.stderr)
-    runs: dict[Path, int] = {}
-    numbers: dict[str, int] = {}
-    for number, (job, settings) in enumerate(_composed(grid, config, name)):
-        settings.hydra.job.num = number
-        run = checked(settings)
-        earlier(run, settings)
-        settings.output_dir = ""
-        told = json.dumps(plain(settings), sort_keys=True, default=str)
-        if (same := numbers.setdefault(told, number)) < number:
-            raise ConfigError(f"jobs {same} and {number} are one: {' '.join(job)}")
-        if (same := runs.setdefault(run, number)) < number:
-            raise ConfigError(
-                f"jobs {same} and {number} would both write into {run}; "
-                "hydra.sweep.subdir must tell them apart"
-            )
-    return list(runs)
+def _choices(varied: Sequence[Override], search: bool) -> list[list[str]]:
+    """List the overrides that each key is given; of an interval both ends, for a search.
 
-
-def _grid(overrides: Sequence[Override]) -> list[tuple[str, ...]]:
-    """List the overrides of every job in Hydra's order; of one key the last one counts."""
+    Of several overrides of one key the last one counts, as in Hydra.
+    """
     choices: dict[str, list[str]] = {}
-    for override in overrides:
-        key = override.get_key_element()
-        if override.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    for override in varied:
+        key, value = override.get_key_element(), override.value()
+        if key == "sweep" and override.is_sweep_override():
+            raise ConfigError("sweep= takes one name; name what is varied beside it by its key")
+        if search and isinstance(value, IntervalSweep):
+            choices[key] = [f"{key}={value.start}", f"{key}={value.end}"]
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={one}" for one in override.sweep_string_iterator()]
         elif override.is_sweep_override():
             raise ConfigError(f"{override.input_line} needs a search, such as sweep=tpe")
         else:
             choices[key] = [override.input_line or ""]
-    return list(itertools.product(*choices.values()))
+        if len(set(choices[key])) < len(choices[key]):
+            raise ConfigError(f"{override.input_line} has a value twice; remove one of them")
+    return list(choices.values())
 
 
-def _composed(
-    grid: Sequence[tuple[str, ...]], config: DictConfig, name: str
-) -> Iterator[tuple[tuple[str, ...], DictConfig]]:
-    """Compose every job; those that differ in plain values only are copies of one composition."""
-    loader = GlobalHydra.instance().config_loader()
-    parser = OverridesParser.create(loader)
-    pinned = _unresolved(config.hydra.overrides.hydra)
-    values: dict[str, Override] = {}
-    if not any("override_dirname" in text for text in pinned):
-        for texts in map(set, zip(*grid, strict=True)):
-            first = parser.parse_override(min(texts))
-            added = first.get_key_element() != first.key_or_group
-            if len(texts) > 1 and not added and not loader.get_group_options(first.key_or_group):
-                values |= {text: parser.parse_override(text) for text in texts}
-    bases: dict[tuple[str, ...], DictConfig] = {}
-    for job in grid:
-        rest = tuple(text for text in job if text not in values)
-        if rest not in bases:
-            bases[rest] = composed([*pinned, *rest], name, with_hydra=True)
-        composition = bases[rest].copy()
-        try:
-            for one in (values[text] for text in job if text in values):
-                OmegaConf.update(composition, one.key_or_group, one.value(), merge=True)
-        except OmegaConfBaseException:  # Hydra says it better
-            composition = composed([*pinned, *job], name, with_hydra=True)
-        yield job, composition
+def _plan_grid(config: DictConfig, name: str, varied: Sequence[Override]) -> list[Path]:
+    """Check the jobs of a grid, and return their run folders."""
+    jobs = list(itertools.product(*_choices(varied, search=False)))
+    if len(jobs) > 20:
+        print(f"hwr-{name}: checking {len(jobs)} jobs", file=sys.stderr)
+    pinned = OmegaConf.to_container(config.hydra.overrides.hydra)
+    runs = []
+    for number, job in enumerate(jobs):
+        settings = composed([*pinned, *job], name, with_hydra=True)
+        settings.hydra.job.num = number
+        runs.append(check_run(settings))
+        find_finished(runs[-1], settings)
+    if len(set(runs)) < len(runs):
+        subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
+        raise ConfigError(f"hydra.sweep.subdir={subdir} must give each job a folder of its own")
+    return runs
 
 
-def _unresolved(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=False)
+def _plan_search(config: DictConfig, name: str, varied: Sequence[Override]) -> list[Path]:
+    """Check the ends of all ranges of a search, and return the folders of the trials left."""
+    hydra, sweeper, folder = config.hydra, config.hydra.sweeper, Path(config.hydra.sweep.dir)
+    if config.get("optimized_metric") is None:
+        raise ConfigError("a search needs a validation metric: optimized_metric=val/acc")
+    sweeper.direction = f"{monitor_mode(config.optimized_metric)}imize"
+    choices, pinned = _choices(varied, search=True), OmegaConf.to_container(hydra.overrides.hydra)
+    for end in (0, -1):
+        settings = composed([*pinned, *(values[end] for values in choices)], name, with_hydra=True)
+        settings.hydra.job.num = 0
+        check_run(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    import optuna  # slow, and an optional dependency
+
+    optuna.logging.disable_default_handler()
+    options = {key: sweeper[key] for key in ("storage", "study_name", "direction")}
+    study = optuna.create_study(**options, load_if_exists=True)
+    space = {one.get_key_element(): one.input_line for one in varied if one.is_sweep_override()}
+    search = {"space": space, **plain(settings)}
+    if differs := records.difference(study.user_attrs.get("search", search), search):
+        raise RunError(f"{folder} holds a search with {differs}; choose another hydra.sweep.dir")
+    study.set_user_attr("search", search)
+    started, finished = len(study.trials), sum(one.state.is_finished() for one in study.trials)
+    left = sweeper.n_trials - finished
+    if left < 1:
+        raise ConfigError(
+            f"{folder} has its {finished} trials already; for more set hydra.sweeper.n_trials="
+            f"{finished + sweeper.n_trials}"
+        )
+    if started:  # Optuna's sweeper would count from 0 again, in the folders of earlier trials
+        hydra.overrides.hydra.append(f"hydra.sweep.subdir=after_{started}/${{hydra.job.num}}")
+        folder /= f"after_{started}"
+        sweeper.n_trials = left
+        if sweeper.sampler.get("seed") is not None:  # or it draws the same ones again
+            sweeper.sampler.seed += started
+    return [folder / str(number) for number in range(left)]
 
 
-def earlier(folder: Path, settings: DictConfig) -> dict[str, Any] | None:
-    """Return the metrics of a job that is done already.
+def find_finished(folder: Path, settings: DictConfig) -> dict[str, Any] | None:
+    """Return the metrics of a job that is finished already.
 
-    Where it was cut off, `settings.ckpt_path` becomes its last checkpoint.
+    If it was cut off, `settings.ckpt_path` becomes its last checkpoint.
 
     Raises:
         RunError: The folder holds another run, or is damaged.
     """
-    try:
-        record = records.read(folder)
-    except (ValueError, OSError) as error:
-        raise RunError(f"{folder} is damaged ({error}); remove it, and start again") from error
+    record = records.read(folder)
     if record is None:
         return None
-    ours = plain(settings)
+    config = plain(settings)
     if record.state == "unfinished":
-        ours = records.substituted(_unresolved(settings))
-    if differs := records.difference(record.config, ours):
+        config = records.resolve_references(OmegaConf.to_container(settings))
+    if differs := records.difference(record.config, config):
         raise RunError(
             f"{folder} holds a run with {differs}; choose another hydra.sweep.dir, or remove it"
         )
@@ -213,37 +202,21 @@ def earlier(folder: Path, settings: DictConfig) -> dict[str, Any] | None:
 
 
 def optimized_metric(settings: DictConfig, metrics: dict[str, Any]) -> float | None:
-    """Return the metric of a finished job that a search optimizes.
+    """Return the metric of a finished job that a search optimizes, or None without a search.
 
     Raises:
         ConfigError: The run has no such metric.
     """
     name = settings.get("optimized_metric")
-    if name is None:
-        return None
-    if name not in metrics:
-        raise ConfigError(f"optimized_metric={name} is none of the metrics of this run")
-    return float(metrics[name])
+    if name is not None and name not in metrics:
+        raise ConfigError(
+            f"optimized_metric={name} is none of this run's metrics: {', '.join(metrics)}"
+        )
+    return None if name is None else float(metrics[name])
 
 
-def outcome(sweep: Sweep) -> str | None:
-    """Name the jobs that failed or didn't finish in one sentence; None where all are done."""
-    states: dict[str, list[str]] = {"failed": [], "did not finish": []}
-    for number, folder in enumerate(sweep.runs):
-        if not any((folder / name).is_file() for name in records.RESULTS):
-            state = "failed" if (folder / "failed.json").is_file() else "did not finish"
-            states[state].append(str(number))
-    parts = [
-        f"{len(jobs)} job{'s' * (len(jobs) > 1)} {state}: {', '.join(jobs)}"
-        for state, jobs in states.items()
-        if jobs
-    ]
-    way = f"the same line with hydra.sweep.dir={sweep.folder} tries them again"
-    return "; ".join([*parts, way]) if parts else None
-
-
-def _outlive_killed_jobs() -> None:
-    """Let Hydra's launcher wait for all jobs of submitit, where it would end at a killed one."""
+def _survive_killed_jobs() -> None:
+    """Let Hydra's launcher wait for all jobs of submitit; it would end at a killed one."""
     from hydra.core.utils import JobReturn, JobStatus
     from submitit.core.core import Job
 

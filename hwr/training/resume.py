@@ -10,7 +10,7 @@ from hwr.errors import RunError
 from hwr.files import expand_user
 from hwr.inference import checkpoint
 from hwr.runs import run_folder
-from hwr.runs.records import flat
+from hwr.runs.records import flatten
 
 MAY_DIFFER = frozenset(
     {
@@ -83,12 +83,12 @@ def check(config: DictConfig, charset: list[str], about: dict[str, Any]) -> Path
     saved = checkpoint.read(path)
     try:
         card, epochs = saved["hwr"], int(saved["epoch"]) + 1
-        classes, earlier = list(card["charset"]), dict(flat(card["about"]["config"]))
+        classes, earlier = list(card["charset"]), dict(flatten(card["about"]["config"]))
         fingerprint = card["about"]["data_fingerprint"]
         list(map(float, card.get("metrics", {}).values()))
     except Exception as error:  # whatever a damaged file holds
         raise RunError(f"{path} is no checkpoint of hwr-train") from error
-    now = dict(flat(about["config"]))
+    now = dict(flatten(about["config"]))
     for key in sorted(earlier.keys() | now.keys()):
         if _compared(key, bool(config.scheduler)) and earlier.get(key) != now.get(key):
             raise RunError(

@@ -26,8 +26,8 @@ class RunRecord:
 
     Attributes:
         path: The folder.
-        config: The settings, nested. Those of an unfinished run are as Hydra composed them: a
-            resolver such as `${oc.env:NAME}` stands there unresolved.
+        config: The settings, nested. Those of an unfinished run are unresolved: its folder may be
+            a stranger's, and a resolver such as `${oc.env:NAME}` is code.
         metrics: The content of `metrics.json`; None unless the run is finished.
         error: The reason why the run failed; None unless it did.
     """
@@ -82,7 +82,7 @@ def read(folder: Path) -> RunRecord | None:
             return RunRecord(folder, config, metrics=record)
         if name == "failed.json":
             return RunRecord(folder, config, error=str(record.get("error")))
-        return RunRecord(folder, resolve_references(config))
+        return RunRecord(folder, config)
     return None
 
 
@@ -102,21 +102,6 @@ def _load(file: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise RunError(f"{file} can't be read ({reason}); restore or remove its folder") from error
     return content
-
-
-def resolve_references(config: dict[str, Any]) -> dict[str, Any]:
-    """Replace each value `${some.key}` by the value at that key.
-
-    Other interpolations stay: the folder may be a stranger's, and resolvers run code.
-    """
-    references = {f"${{{key}}}": value for key, value in flatten(config)}
-
-    def resolve(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: resolve(child) for key, child in node.items()}
-        return references.get(node, node) if isinstance(node, str) else node
-
-    return {key: resolve(value) for key, value in config.items()}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -93,7 +93,7 @@ def plan(config: DictConfig, name: str) -> Sweep:
     hydra.overrides.hydra.append(f"hydra.sweep.dir='{hydra.sweep.dir}'")
     params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    varied = parser.parse_overrides([*params, *OmegaConf.to_container(hydra.overrides.task)])
+    varied = parser.parse_overrides([*params, *_unresolved(hydra.overrides.task)])
     plan_jobs = _plan_search if "optuna" in str(hydra.sweeper._target_) else _plan_grid
     return Sweep(Path(hydra.sweep.dir), plan_jobs(config, name, varied))
 
@@ -121,20 +121,31 @@ def _choices(varied: Sequence[Override], search: bool) -> list[list[str]]:
     return list(choices.values())
 
 
+def _check_job(
+    config: DictConfig, name: str, number: int, overrides: Sequence[str]
+) -> tuple[Path, DictConfig]:
+    pinned = _unresolved(config.hydra.overrides.hydra)
+    settings = composed([*pinned, *overrides], name, with_hydra=True)
+    settings.hydra.job.num = number
+    return check_run(settings), settings
+
+
+def _unresolved(node: Any) -> Any:
+    return OmegaConf.to_container(node)
+
+
 def _plan_grid(config: DictConfig, name: str, varied: Sequence[Override]) -> list[Path]:
     """Check the jobs of a grid, and return their run folders."""
     jobs = list(itertools.product(*_choices(varied, search=False)))
     if len(jobs) > 20:
         print(f"hwr-{name}: checking {len(jobs)} jobs", file=sys.stderr)
-    pinned = OmegaConf.to_container(config.hydra.overrides.hydra)
     runs = []
     for number, job in enumerate(jobs):
-        settings = composed([*pinned, *job], name, with_hydra=True)
-        settings.hydra.job.num = number
-        runs.append(check_run(settings))
-        find_finished(runs[-1], settings)
+        run, settings = _check_job(config, name, number, job)
+        find_finished(run, settings)
+        runs.append(run)
     if len(set(runs)) < len(runs):
-        subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
+        subdir = _unresolved(config.hydra.sweep)["subdir"]
         raise ConfigError(f"hydra.sweep.subdir={subdir} must give each job a folder of its own")
     return runs
 
@@ -145,11 +156,9 @@ def _plan_search(config: DictConfig, name: str, varied: Sequence[Override]) -> l
     if config.get("optimized_metric") is None:
         raise ConfigError("a search needs a validation metric: optimized_metric=val/acc")
     sweeper.direction = f"{monitor_mode(config.optimized_metric)}imize"
-    choices, pinned = _choices(varied, search=True), OmegaConf.to_container(hydra.overrides.hydra)
+    choices = _choices(varied, search=True)
     for end in (0, -1):
-        settings = composed([*pinned, *(values[end] for values in choices)], name, with_hydra=True)
-        settings.hydra.job.num = 0
-        check_run(settings)
+        _, settings = _check_job(config, name, 0, [values[end] for values in choices])
     folder.mkdir(parents=True, exist_ok=True)
     import optuna  # slow, and an optional dependency
 
@@ -188,9 +197,7 @@ def find_finished(folder: Path, settings: DictConfig) -> dict[str, Any] | None:
     record = records.read(folder)
     if record is None:
         return None
-    config = plain(settings)
-    if record.state == "unfinished":
-        config = records.resolve_references(OmegaConf.to_container(settings))
+    config = _unresolved(settings) if record.state == "unfinished" else plain(settings)
     if differs := records.difference(record.config, config):
         raise RunError(
             f"{folder} holds a run with {differs}; choose another hydra.sweep.dir, or remove it"

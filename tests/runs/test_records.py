@@ -13,7 +13,6 @@ from hwr.runs.records import (
     mark_failed,
     output_subdir,
     read,
-    resolve_references,
 )
 from hwr.runs.table import read_runs, table
 
@@ -93,18 +92,6 @@ def test_damaged_and_hostile_runs_are_left_out(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"left out {tmp_path.resolve() / 'bad' / file} " in line
     assert reason in line
-
-
-def test_references_are_resolved_and_resolvers_are_not() -> None:
-    config = {
-        "seed": 3,
-        "split": {"seed": "${seed}", "size": "${other.size}", "all": "${other}"},
-        "other": {"size": 0.5},
-        "root": "${oc.env:HOME}",
-        "text": "x ${seed}",
-    }
-    split = {"seed": 3, "size": 0.5, "all": "${other}"}
-    assert resolve_references(config) == config | {"split": split}
 
 
 def test_missing_runs(tmp_path: Path) -> None:

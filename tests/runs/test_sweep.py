@@ -69,7 +69,7 @@ def test_jobs_are_compared_with_what_is_there(tmp_path: Path) -> None:
     assert plan(tmp_path, *words, "callbacks=none", "logger=csv") == ["0"]
     for more, differs in (
         ("+trainer.max_steps=5", "trainer.max_steps=unset, not 5"),
-        ("split.seed=5", "split.seed=3, not 5"),
+        ("split.seed=5", r"split.seed=\$\{seed\}, not 5"),
     ):
         with pytest.raises(RunError, match=differs):
             plan(tmp_path, *words, more)

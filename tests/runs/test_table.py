@@ -15,7 +15,7 @@ from PIL import Image
 from hwr.cli.runs import main
 from hwr.errors import RunError
 from hwr.runs.records import mark_failed
-from hwr.runs.rendering import plot, render
+from hwr.runs.rendering import render
 from hwr.runs.table import read_runs, select, table
 
 
@@ -59,13 +59,10 @@ def test_a_group_has_as_few_keys_as_tell_it_apart(tmp_path: Path, write_run: Any
         write_run(f"o{number}", 0.1, model="mlp", optimizer=optimizer)
     rows = table(select(read_runs([tmp_path]), ["model=mlp"]))
     assert set(rows["setting"]) == {"optimizer=SGD", "optimizer=AdamW"}
-
-
-def test_a_key_that_only_one_run_has_makes_them_different(tmp_path: Path, write_run: Any) -> None:
-    write_run("0", 0.7)
-    write_run("1", 0.8, trainer={"max_epochs": 30, "gradient_clip_val": 0.123456789})
-    settings = table(read_runs([tmp_path]))["setting"]
-    assert settings.tolist() == ["trainer.gradient_clip_val=0.1235", "-"]
+    write_run("3", 0.3, model="lr", trainer={"max_epochs": 30})
+    write_run("4", 0.2, model="lr", trainer={"max_epochs": 30, "gradient_clip_val": 0.123456789})
+    settings = table(select(read_runs([tmp_path]), ["model=lr"]))["setting"]
+    assert settings.tolist() == ["-", "trainer.gradient_clip_val=0.1235"]
 
 
 @pytest.mark.parametrize(
@@ -179,15 +176,13 @@ def test_plot(tmp_path: Path, write_run: Any, hwr_runs: Callable[..., str]) -> N
     assert [path.name for path in tmp_path.glob("*plot*")] == ["plot.png"]
 
 
-def test_plot_of_nothing_finished(tmp_path: Path) -> None:
-    mark_failed(tmp_path, {"split": {"name": "kfold"}}, RunError("so it is"))
-    with pytest.raises(RunError, match="no finished run to plot"):
-        plot(table(read_runs([tmp_path])), tmp_path / "plot.png")
-
-
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [(["absent"], "hwr-runs: no folder absent"), (["--plot", "."], "file")],
+    ("arguments", "words"),
+    [
+        (["absent"], "hwr-runs: no folder absent"),
+        (["--plot", "."], ". is not a file"),
+        (["--filter", "model=mlp", "--plot", "x.png"], "no finished run to plot"),
+    ],
 )
 def test_mistakes(
     tmp_path: Path,
@@ -196,14 +191,15 @@ def test_mistakes(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
-    sentence: str,
+    words: str,
 ) -> None:
     write_run("a", 0.8)
+    write_run("b", None, model="mlp", metrics={"partial": True})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         hwr_runs(*arguments)
     assert stop.value.code == 2
-    assert sentence in capsys.readouterr().err
+    assert words in capsys.readouterr().err
 
 
 def test_the_command_needs_no_torch() -> None:

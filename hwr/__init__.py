@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hwr.training.module import CharacterClassifier as CharacterClassifier
     from hwr.training.module import GlyphNet as GlyphNet
 
+__version__ = "0.1.0"
+
 _MODULES = {
     "CNN": "hwr.training.module",
     "CharacterClassifier": "hwr.training.module",

@@ -1,6 +1,7 @@
-"""Test the package as a whole: it imports lightly, and its versions and defaults agree."""
+"""Test the package as a whole: it imports lightly, and versions, defaults and files agree."""
 
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,12 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.utils import get_class
 
 import hwr
 from hwr.config.compose import plain
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINNED = dict(
+    line.lower().replace("_", "-").split("==")
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if "==" in line
+)
 
 
 def test_import_is_light() -> None:
@@ -26,17 +34,31 @@ def test_every_name_resolves() -> None:
     assert all(getattr(hwr, name) is not None for name in hwr.__all__)
 
 
-def test_version_and_constraints() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == version("hwr")
-    pinned = {
-        line.partition("==")[0].lower()
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if not line.startswith("#")
-    }
-    for requirement in project["dependencies"]:
-        name = requirement.partition(">=")[0].lower()
-        assert name in pinned
+def test_versions() -> None:
+    """Everything installed is pinned, to the version that pre-commit's hooks use."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert hwr.__version__ == version("hwr") == citation["version"]
+    assert {re.split("[>=]", text)[0].lower() for text in PROJECT["dependencies"]} <= PINNED.keys()
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    for hook in local["hooks"]:
+        assert hook["language"] == "python"
+        for requirement in hook["additional_dependencies"]:
+            name, pinned = requirement.split("==")
+            assert PINNED[name] == pinned
+
+
+def test_workflow() -> None:
+    """The workflow for GitHub tests every Python that pyproject.toml names, on three systems."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    assert [name.partition("-")[0] for name in matrix["os"]] == ["ubuntu", "macos", "windows"]
+    pythons = [name.rpartition(" :: ")[2] for name in PROJECT["classifiers"] if "3." in name]
+    assert matrix["python"] == pythons
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert ("run" in step) != ("uses" in step)
+            for path in re.findall(r"tests/\w+", step.get("run", "")):
+                assert (ROOT / path).is_dir()
 
 
 @pytest.mark.parametrize("name", ["MLP", "CNN", "GlyphNet"])

@@ -1,14 +1,13 @@
-"""hwr-runs: one table over run folders, a row for each model and setting, with intervals."""
+"""Compare run folders in one table, a row for each model and setting, with intervals."""
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from hwr.errors import RunError, UserError, printable
+from hwr.cli.commands import argument_parser
+from hwr.errors import printable
 from hwr.runs import rendering, statistics
 from hwr.runs.records import RunRecord
 from hwr.runs.table import read_runs, select, table
@@ -17,8 +16,8 @@ MAX_LISTED = 20
 
 
 def main() -> None:
-    """Run the command hwr-runs."""
-    parser = argparse.ArgumentParser(prog="hwr-runs", description=__doc__)
+    """Run hwr-runs."""
+    parser = argument_parser("hwr-runs", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     kind = parser.add_mutually_exclusive_group()
     for name in ("csv", "markdown", "json"):
@@ -39,17 +38,7 @@ def main() -> None:
         help="two settings over the same splits, each KEY=VALUE[,KEY=VALUE...]",
     )
     arguments = parser.parse_args()
-    try:
-        print(_answer(arguments), end="", flush=True)
-    except UserError as error:
-        print(printable(f"hwr-runs: {error}"), file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        # At the exit Python writes once more what is left in the buffer.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):  # a reader such as `head` may have enough
-            print(f"hwr-runs: the output can't be written: {error.strerror}", file=sys.stderr)
-            sys.exit(2)
+    print(_answer(arguments), end="")
 
 
 def _answer(arguments: argparse.Namespace) -> str:
@@ -64,10 +53,7 @@ def _answer(arguments: argparse.Namespace) -> str:
         return "first: {}\nsecond: {}\n\n{}\n".format(*arguments.compare, lines)
     rows = table(runs, arguments.sort)
     if arguments.plot:
-        try:
-            rendering.plot(rows, arguments.plot)
-        except OSError as error:
-            raise RunError(f"{error.strerror}: {arguments.plot}") from error
+        rendering.plot(rows, arguments.plot)
     text = rendering.render(rows, arguments.kind)
     return text if arguments.kind else text + _list_other_runs(runs)
 

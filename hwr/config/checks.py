@@ -133,13 +133,13 @@ def _contradictions(config: DictConfig) -> Iterator[str]:
             f"split.val_is_test=true leaves nothing to cut, but split.val_size={split.val_size}; "
             "set one of them to false or 0"
         )
-    target = model.get("_target_", "")
-    least = {"hwr.models.CNN": (12, 16), "hwr.models.GlyphNet": (16, 1)}.get(target, (1, 1))
-    height, width = data.get("height", 16), data.get("width", 16)
-    if height < least[0] or width < least[1]:
+    network = model.get("_target_", "").removeprefix("hwr.models.").lower()
+    rows, columns = {"cnn": (12, 16), "glyphnet": (16, 1)}.get(network, (1, 1))
+    height, width = data.get("height", rows), data.get("width", columns)
+    if height < rows or width < columns:
         yield (
-            f"data.height={height} data.width={width} is too small for {target}, "
-            f"which takes {least[0]} x {least[1]} pixels or more"
+            f"data.height={height} data.width={width} is too small for model={network}, "
+            f"which needs at least {rows} x {columns} pixels"
         )
     if model.get("backbone") == "lcnet" and model.width_mult != 1:
         yield f"model.width_mult={model.width_mult} is for model.backbone=residual"

@@ -39,7 +39,7 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictCo
 
     Args:
         overrides: As on the command line, such as `["experiment=notebook_cnn", "seed=1"]`.
-        config_name: `"train"`, `"forest"`, `"evaluate"` or `"fetch"`.
+        config_name: `"train"`, `"forest"` or `"evaluate"`.
 
     Returns:
         The settings; typed where a node is of hwr.

@@ -214,16 +214,8 @@ class EvaluateConfig:
     output_dir: str | None = MISSING  # Hydra knows it only when a run starts
 
 
-@dataclass
-class FetchConfig:
-    """Where hwr-data fetch finds the real set: Kaggle's name of it, and Chars74K's archive."""
-
-    kaggle: str = setting(text=True)
-    url: str = setting(text=True)
-
-
 _NODES = (
-    *(TrainConfig, ForestConfig, EvaluateConfig, FetchConfig, TrainerConfig, AugmentConfig),
+    *(TrainConfig, ForestConfig, EvaluateConfig, TrainerConfig, AugmentConfig),
     *(FolderConfig, SyntheticConfig, EmnistConfig, StratifiedConfig, FoldConfig, LockboxConfig),
     *(MLPConfig, CNNConfig, GlyphNetConfig),
 )

@@ -24,6 +24,11 @@ from tqdm import tqdm
 from hwr.errors import DataError
 from hwr.files import atomic_folder
 
+ADDRESSES = {
+    "kaggle": "dhruvildave/english-handwritten-characters-dataset",
+    "chars74k": "http://www.ee.surrey.ac.uk/CVSSP/demos/chars74k/EnglishHnd.tgz",
+}
+"""The name of the dataset at Kaggle, and the Chars74K archive."""
 MAX_BYTES = 250_000_000
 """Size limit of a download, and of what an archive unpacks to."""
 MAX_IMAGE_BYTES = 1_000_000
@@ -41,15 +46,13 @@ def manifest() -> dict[str, str]:
     return {PurePath(file).name: digest for digest, file in map(str.split, lines)}
 
 
-def fetch(folder: Path, source: str | None, url: str, kaggle: str) -> None:
+def fetch(folder: Path, source: str | None = None) -> None:
     """Put the dataset into a folder, as `english.csv` and `Img/imgCCC-WWW.png`, or nothing.
 
     Args:
         folder: Must not exist, be empty, or hold the complete dataset.
         source: `kaggle`, `chars74k`, the URL of an archive, or a local archive or folder; None:
             Kaggle if its client kagglehub is installed, else Chars74K.
-        url: The Chars74K archive.
-        kaggle: Kaggle's name of the dataset.
 
     Raises:
         DataError: The source can't be read or is not the dataset, or the folder holds something.
@@ -59,7 +62,7 @@ def fetch(folder: Path, source: str | None, url: str, kaggle: str) -> None:
         print(f"{folder}: complete already, {len(manifest()):,} images verified")
         return
     source = source or ("kaggle" if importlib.util.find_spec("kagglehub") else "chars74k")
-    address = {"kaggle": kaggle, "chars74k": url}.get(source, source)
+    address = ADDRESSES.get(source, source)
     with atomic_folder(folder) as temporary, tempfile.TemporaryDirectory() as scratch:
         archive, files = Path(address), Path(scratch, "files")
         try:

@@ -1,9 +1,7 @@
-"""hwr-export: export a network to an ONNX file, which needs no torch for inference."""
+"""Export a network to an ONNX file, which needs no torch for inference."""
 
-import argparse
 import io
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwr.errors import RunError, UserError, printable, sentence
+from hwr.errors import RunError
 from hwr.files import atomic_write
 from hwr.inference.loading import load
 from hwr.inference.onnxfile import onnx_runtime
@@ -20,33 +18,6 @@ CHECKED = 256
 """Images on which the file is compared with the network."""
 TOLERANCE = 1e-5
 """Largest difference of a probability."""
-
-
-def main() -> None:
-    """Run the command hwr-export."""
-    parser = argparse.ArgumentParser(prog="hwr-export", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="run folder or checkpoint")
-    parser.add_argument("--format", choices=("onnx",), default="onnx")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: model.onnx beside it")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package whose model classes RUN may use; may be repeated",
-    )
-    arguments = parser.parse_args()
-    run = Path(arguments.run)
-    file = arguments.out or (run if run.is_dir() else run.parent) / "model.onnx"
-    try:
-        difference = export(run, file, arguments.trust)
-        print(
-            f"{printable(str(file))}: probabilities differ by at most {difference:.1g} "
-            f"on {CHECKED} images"
-        )
-    except (UserError, OSError) as error:
-        print(f"hwr-export: {sentence(error)}", file=sys.stderr)
-        sys.exit(2)
 
 
 def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:

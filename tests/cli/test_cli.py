@@ -1,13 +1,15 @@
 """Test the commands as a user types them: one sentence, the exit code, nothing left behind."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,36 @@ import yaml
 from english import draw
 from programs import FOREST, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
 
-from hwr.cli import stopping
-from hwr.cli.stopping import stoppable
+import hwr
+from hwr.cli import commands
+from hwr.cli.launch import Checks
+
+SCRIPTS = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
+SCRIPTS = SCRIPTS["scripts"]
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Call:
+    """Return a function that runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    for name in ("folder", "planned"):
+        monkeypatch.setattr(Checks, name, None)
+    for name in ("HYDRA_FULL_ERROR", "HWR_FULL_ERROR"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def call(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [command, *arguments])
+        with pytest.raises(SystemExit) as end:
+            getattr(commands, SCRIPTS[command].partition(":")[2])()
+        code = end.value.code or 0
+        return subprocess.CompletedProcess(command, int(code), *capsys.readouterr())
+
+    return call
 
 
 @pytest.mark.parametrize(
@@ -49,14 +79,18 @@ from hwr.cli.stopping import stoppable
         ("-m seed=0,1 data.root=absent", "no data folder absent"),
         ("ckpt_path=absent", "ckpt_path=absent: no such checkpoint or run folder"),
         ("--experimental-rerun x", "pickle"),
-        ("--exp x", "pickle"),
     ],
 )
 def test_mistakes(
-    tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, words: str
+    tmp_path: Path,
+    drawn: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Call,
+    arguments: str,
+    words: str,
 ) -> None:
     monkeypatch.setenv("HWR_DATA", str(drawn))
-    sentence(run(tmp_path, TRAIN, *arguments.split()), words)
+    sentence(call("hwr-train", *arguments.split()), words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,15 +98,12 @@ def test_mistakes(
     ("arguments", "code"),
     [
         ("--help", 0),
-        ("--cfg job", 0),
+        ("--version", 0),
         ("seeed=1", 2),
-        ("split.test_size=1.5", 2),
-        ("trainer.max_epochs=many", 2),
         ("split.val_is_test=true", 2),
         ("data.root=absent", 2),
         ("ckpt_path=absent", 2),
         ("-m seed=0,-1", 2),
-        ("-m sweep=tpe split.val_size=0", 2),
     ],
 )
 def test_answers_without_torch(tmp_path: Path, arguments: str, code: int) -> None:
@@ -90,67 +121,58 @@ def test_answers_without_torch(tmp_path: Path, arguments: str, code: int) -> Non
         assert "experiment: best, fast, notebook_cnn, notebook_mlp" in done.stdout
 
 
-def test_full_errors_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", SCRIPTS)
+def test_version(call: Call, command: str) -> None:
+    assert call(command, "--version").stdout == f"{command} {hwr.__version__}\n"
+
+
+def test_module(tmp_path: Path) -> None:
+    """`python -m hwr` lists the commands and runs one."""
+    python = Path(sys.executable)
+    listed = run(tmp_path, python, "-m", "hwr").stdout
+    assert all(f"\n  {name.removeprefix('hwr-')} " in listed for name in SCRIPTS)
+    assert run(tmp_path, python, "-m", "hwr", "--version").stdout == f"hwr {hwr.__version__}\n"
+    assert run(tmp_path, python, "-m", "hwr", "nope").returncode == 1
+    sentence(run(tmp_path, python, "-m", "hwr", "train", "seeed=1"), "hwr-train: no such setting")
+
+
+def test_full_errors_on_request(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    for arguments in (["seeed=1"], ["split.test_size=1.5"], ["-m", "seed=0,-1"]):
-        done = run(tmp_path, TRAIN, *arguments)
-        assert done.returncode == 2
-        assert "Traceback" in done.stderr
+    monkeypatch.delenv("HWR_FULL_ERROR")
+    done = call("hwr-train", "split.test_size=1.5")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
 
 
-def test_hydra_files_of_a_run(tmp_path: Path) -> None:
-    """Hydra's files stand in .hydra/, those of a resume beside them; a finished run keeps its."""
-    done = run(tmp_path, FOREST, *TINY_FOREST, "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    files = {path.name for path in (tmp_path / "run/.hydra").iterdir()}
-    assert files == {"config.yaml", "hydra.yaml", "overrides.yaml"}
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    sentence(run(tmp_path, FOREST, *TINY_FOREST, "hydra.run.dir=run", "seed=1"), "holds a run")
-    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    assert before == after
-    (tmp_path / "run/metrics.json").unlink()
-    done = run(tmp_path, FOREST, *TINY_FOREST, "hydra.run.dir=run", "seed=1")
-    assert done.returncode == 0, done.stderr
-    assert [hydra_seed(tmp_path / "run", name) for name in ("", "resume-1")] == [0, 1]
-
-
-def hydra_seed(folder: Path, name: str) -> int:
-    settings = yaml.safe_load((folder / ".hydra" / name / "config.yaml").read_text())
-    return int(settings["seed"])
-
-
-def test_a_finished_run_can_be_resumed(tmp_path: Path) -> None:
-    words = [*TINY_MLP, "hydra.run.dir=run"]
+def test_run_folder_and_resume(tmp_path: Path) -> None:
+    """A run folder is taken once; a resume adds to it, with Hydra's files beside the first."""
+    words, folder = [*TINY_MLP, "hydra.run.dir=run"], tmp_path / "run"
     assert run(tmp_path, TRAIN, *words).returncode == 0
+    files = {path.name for path in (folder / ".hydra").iterdir()}
+    assert files == {"config.yaml", "hydra.yaml", "overrides.yaml"}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     sentence(run(tmp_path, TRAIN, *words), "or resume it with ckpt_path=")
+    sentence(run(tmp_path, FOREST, *TINY_FOREST, "hydra.run.dir=run"), "holds a run")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     more = ["ckpt_path=run/checkpoints/last.ckpt", "trainer.max_epochs=2"]
     done = run(tmp_path, TRAIN, *words, *more)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run/metrics.json").read_text())["epochs"] == 2
-    assert hydra_seed(tmp_path / "run", "resume-1") == 0
+    assert json.loads((folder / "metrics.json").read_text())["epochs"] == 2
+    epochs = [
+        yaml.safe_load((folder / ".hydra" / name / "config.yaml").read_text())["trainer"]
+        for name in ("", "resume-1")
+    ]
+    assert [one["max_epochs"] for one in epochs] == [1, 2]
 
 
 def test_broken_image_leaves_nothing(tmp_path: Path) -> None:
     root = draw(tmp_path / "data")
     (root / "Img/img001-001.png").write_text("no image")
     (tmp_path / "work").mkdir()
-    for program, folder in ((TRAIN, "run"), (FOREST, "a/b/run")):
-        done = run(tmp_path / "work", program, f"data.root={root}", f"hydra.run.dir={folder}")
+    for program in (TRAIN, FOREST):
+        done = run(tmp_path / "work", program, f"data.root={root}", "hydra.run.dir=run")
         sentence(done, "img001-001.png")
         assert list((tmp_path / "work").iterdir()) == []
-    (tmp_path / "work/b").mkdir()
-    sentence(run(tmp_path / "work", FOREST, f"data.root={root}", "hydra.run.dir=b/run"), "001.png")
-    assert list((tmp_path / "work").rglob("*")) == [tmp_path / "work/b"]
-
-
-def test_a_folder_may_look_like_an_interpolation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HWR_DATA", str(draw(tmp_path / "a${b")))
-    done = run(tmp_path, FOREST, "n_estimators=2", "plots=false", "hydra.run.dir=run")
-    assert done.returncode == 0, done.stderr
-    config = json.loads((tmp_path / "run/metrics.json").read_text())["config"]
-    assert config["data"]["root"] == str(tmp_path / "a${b")
 
 
 def test_sweep(tmp_path: Path) -> None:
@@ -190,127 +212,116 @@ def test_sweep(tmp_path: Path) -> None:
     sentence(other, "sweep/1 holds a run with split.test_size=0.3, not 0.4; choose another")
 
 
-def test_a_stop_in_a_command(tmp_path: Path) -> None:
+def stop(process: subprocess.Popen[str], by: signal.Signals) -> str:
+    """Stop a command, and return its sentence."""
+    process.send_signal(by)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + by
+    assert "Traceback" not in errors
+    return errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("wait", "by"), [(0, signal.SIGINT), (1, signal.SIGTERM)])
+def test_stop(tmp_path: Path, wait: float, by: signal.Signals) -> None:
     """A stop at any time, imports included, is one sentence; a run without results goes."""
-    for number, wait in enumerate((0.0, 1.0, 3.0)):
-        place = f"hydra.run.dir={number}/${{now:%f}}"
-        words = [*TINY_MLP, "trainer.max_epochs=100000", place]
-        with subprocess.Popen(
-            [TRAIN, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-        ) as process:
-            while not list(tmp_path.glob(f"{number}/*")):
-                time.sleep(0.01)
-            time.sleep(wait)
-            stop = (signal.SIGINT, signal.SIGTERM)[number % 2]
-            process.send_signal(stop)
-            said = process.communicate()[1]
-        assert process.returncode == 128 + stop
-        assert said.splitlines()[-1].startswith("hwr-train: stopped")
-        assert "Traceback" not in said
-        for folder in tmp_path.glob(f"{number}/*"):
-            assert len(list(folder.iterdir())) > 1
+    words = [*TINY_MLP, "trainer.max_epochs=100000", "hydra.run.dir=run"]
+    with subprocess.Popen([TRAIN, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as one:
+        while not (tmp_path / "run").exists():
+            time.sleep(0.01)
+        time.sleep(wait)
+        assert stop(one, by).startswith("hwr-train: stopped")
+    assert not (tmp_path / "run").exists() or len(list((tmp_path / "run").iterdir())) > 1
 
 
-def test_a_stopped_sweep_says_how_to_go_on(tmp_path: Path) -> None:
+def test_stopped_sweep(tmp_path: Path) -> None:
+    """What is left of the first job can be resumed."""
     words = ["-m", *TINY_MLP, "trainer.max_epochs=100000", "seed=0,1", "hydra.sweep.dir=s"]
-    with subprocess.Popen(
-        [TRAIN, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([TRAIN, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as one:
         while not (tmp_path / "s/0/checkpoints/last.ckpt").exists():
             time.sleep(0.01)
-        process.terminate()
-        said = process.communicate()[1]
-    assert process.returncode == 143
-    assert said.startswith("hwr-train: stopped after ")
-    assert said.endswith("; the same line with hydra.sweep.dir=s goes on\n")
+        message = stop(one, signal.SIGTERM)
+    assert message.startswith("hwr-train: stopped after ")
+    assert message.endswith("; the same line with hydra.sweep.dir=s goes on")
     assert not (tmp_path / "s/1").exists()
 
 
 def exits() -> None:
+    """Stop as Lightning does."""
     try:
         signal.raise_signal(signal.SIGINT)
     except KeyboardInterrupt:
-        sys.exit(1)  # as Lightning does
+        sys.exit(1)
 
 
 def fails() -> None:
+    """Stop as compiled modules do."""
     try:
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt as stop:
-        raise ImportError from stop  # as compiled modules do
+        raise ImportError from stop
 
 
 def resumable() -> None:
+    """Stop as training does."""
     try:
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt as stop:
-        raise type(stop)("stopped; resume with x") from stop
+        raise KeyboardInterrupt("stopped; resume with x") from stop
+
+
+def ignored() -> None:
+    """Run under nohup."""
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize(
-    ("work", "code", "said"),
+    ("function", "code", "message"),
     [
-        (exits, 130, "hwr-x: stopped; no file is left half written\n"),
-        (fails, 143, "hwr-x: stopped; no file is left half written\n"),
-        (resumable, 143, "hwr-x: stopped; resume with x\n"),
-        (lambda: sys.exit(2), 2, ""),
+        ("exits", 130, "hwr-x: stopped; no file is left half written\n"),
+        ("fails", 143, "hwr-x: stopped; no file is left half written\n"),
+        ("resumable", 143, "hwr-x: stopped; resume with x\n"),
+        ("ignored", None, ""),
     ],
 )
-def test_a_stop_is_one_sentence(
-    work: Callable[[], None],
-    code: int,
-    said: str,
+def test_stop_is_one_sentence(
+    function: str,
+    code: int | None,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
 ) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background: ignored
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.SIG_IGN if function == "ignored" else signal.default_int_handler
+        before = signal.signal(number, handler)
+        request.addfinalizer(partial(signal.signal, number, before))
     with pytest.raises(SystemExit) as end:
-        stoppable("hwr-x", work)
-    stopping.received.clear()
+        commands.run_command("hwr-x", __name__, function)
+    commands.signals.clear()
     assert end.value.code == code
-    assert capsys.readouterr().err == said
-    assert handlers == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    assert capsys.readouterr().err == message
 
 
-def test_a_stop_that_is_ignored_stays_ignored(request: pytest.FixtureRequest) -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as by nohup
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    stoppable("hwr-x", lambda: os.kill(os.getpid(), signal.SIGINT))
-    assert not stopping.received
-
-
-def test_odd_streams(tmp_path: Path) -> None:
-    """An output that can't say é, a closed error output, a folder that changes colors."""
-    where = "$'hydra.run.dir=\\'h-é\\e[31m\\''"
-    done = subprocess.run(
-        f"PYTHONIOENCODING=ascii {FOREST} {' '.join(TINY_FOREST)} {where} 2>&-",
-        shell=True,
-        executable="/bin/bash",
-        capture_output=True,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0
-    (folder,) = tmp_path.glob("h-*")
-    assert (folder / "metrics.json").exists()
-    assert b"h-\\xe9" in done.stdout
-    assert b"\x1b" not in done.stdout
-
-
-def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("PYTHONIOENCODING=ascii hwr-data verify é", 2, "no data folder"),
+        ("hwr-data verify set", 1, ""),
+        ("hwr-data verify set > /dev/full", 2, "No space left on device: standard output"),
+        ("hwr-data draw a --writers 1 > /dev/full", 2, "space left on device: standard output"),
+    ],
+)
+def test_output(tmp_path: Path, command: str, code: int, words: str) -> None:
+    """An output that is full, closed or lacks a letter, and file names that change colors."""
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "\x1b[31mred.png").touch()
-    program = Path(sys.executable).with_name("hwr-data")
-    for command, code, words in (
-        (f"{program} verify set", 1, ""),
-        (f"{program} verify set > /dev/full", 2, "No space left on device: standard output"),
-        (f"{program} draw a --writers 1 > /dev/full", 2, "space left on device: standard output"),
-    ):
-        done = subprocess.run(
-            command, shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=60
-        )
-        assert done.returncode == code
-        assert words in done.stderr
-        assert "\x1b" not in done.stdout + done.stderr
-        assert len(done.stderr.splitlines()) <= 1
+    done = subprocess.run(
+        f"PATH={TRAIN.parent}:$PATH; {command}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) <= 1

@@ -145,7 +145,7 @@ def test_nodes_of_a_users_own_compose() -> None:
         ("data.persistent_workers=true", "needs data.num_workers of at least 1"),
         ("data.preprocessing=crop", "data.preprocessing=crop must be one of notebook, ink"),
         ("data.height=5000 data.width=5000", "data.height=5000 must lie between 1 and 2000"),
-        ("data.height=11", "data.height=11 data.width=40 is too small for hwr.models.CNN"),
+        ("data.height=11", "data.height=11 data.width=40 is too small for model=cnn"),
         ("data=synthetic data.writers=0", "data.writers=0 must lie"),
         ("data=synthetic data.seed=-1", "data.seed=-1 must lie"),
         ("data=emnist data.variant=letters", "data.variant=letters must be one of byclass"),

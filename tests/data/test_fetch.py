@@ -53,7 +53,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def get(folder: Path, source: object = None, url: str = "http://127.0.0.1:9/unused") -> None:
-    fetch.fetch(folder, None if source is None else str(source), url, "someone/set")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetch, "ADDRESSES", {"kaggle": "someone/set", "chars74k": url})
+        fetch.fetch(folder, None if source is None else str(source))
 
 
 def assert_complete(folder: Path) -> None:

@@ -68,7 +68,7 @@ PHASES = (
     (export, "load", "loading"),
     (export, "atomic_write", "exporting"),
     (reading, "load", "loading"),
-    (reading, "_read", "predicting"),
+    (reading, "_predict", "predicting"),
 )
 """Functions with which a phase begins."""
 
@@ -227,7 +227,7 @@ def _run(
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt as stop:  # when the command has just ended, or where none may be
         names = [frame.name for frame in traceback.extract_tb(stop.__traceback__)]
-        code = int(names[-2:] != ["stoppable", "_stop"])
+        code = int(names[-2:] != ["run_command", "_stop"])
     except BaseException:
         traceback.print_exc()
     finally:

@@ -18,7 +18,6 @@ COMMANDS = {
     "train": ["hwr-train"],
     "forest": ["hwr-forest"],
     "evaluate": ["hwr-evaluate"],
-    "fetch": ["hwr-data", "fetch", "there"],
 }
 CHOICES = [
     ("train", ["data=english", "split=stratified", "model=mlp", "trainer=default"]),
@@ -27,7 +26,6 @@ CHOICES = [
     ("train", ["data=emnist", "split=lockbox", "experiment=best", "scheduler=cosine"]),
     ("forest", ["data=synthetic", "split=stratified"]),
     ("evaluate", ["ckpt_path=somewhere", "data=english"]),
-    ("fetch", []),
 ]
 """Between them they hold every setting that there is."""
 GROUPS = ("data", "split", "model", "augment", "trainer", "optimizer", "scheduler", "logger")
@@ -49,15 +47,8 @@ PAIRS = [
     "data.height=5000 data.width=5000",
     "data.preprocessing=ink data.channels=3",
     "data.persistent_workers=true",
-    "data.label_column=label data.image_column=label",
-    "data.writer_column=image data.image_column=image",
     "optimizer.lr=-1",
     "optimizer.lr=nan",
-    "+trainer.max_steps=0",
-    "+trainer.limit_train_batches=0.0",
-    "+trainer.accumulate_grad_batches=0",
-    "+trainer.gradient_clip_val=-1",
-    "+trainer.gradient_clip_val=nan",
 ]
 """Settings of hwr-train that contradict each other; a part of the last one is named."""
 WORDS = [
@@ -71,7 +62,6 @@ WORDS = [
     ("hwr-data", "draw x --nonsense", "--nonsense"),
     ("hwr-data", "fetch x --from nowhere", "nowhere"),
     ("hwr-data", "fetch x --from ftp://nowhere/x", "ftp://nowhere/x"),
-    ("hwr-data", "fetch x --from nowhere urrl=x", "urrl"),
     ("hwr-data", "verify nowhere", "nowhere"),
     ("hwr-data", "show nowhere", "nowhere"),
     ("hwr-data", "show a b", "a and b"),
@@ -96,7 +86,7 @@ def mistakes() -> list[tuple[str, list[str], str]]:
     """Return commands, their settings with a mistake in them, and the key that must be named."""
     found = {}
     for program, choice in CHOICES:
-        config = compose([*choice, *(["output_dir=run"] if program != "fetch" else [])], program)
+        config = compose([*choice, "output_dir=run"], program)
         wrong = [("nonsense=1", "nonsense"), ("+nonsense=1", "nonsense"), *_mistakes(config)]
         for group in GROUPS if program == "train" else ():
             wrong += [(f"{group}={name}", group) for name in ("nope", "null", "1", "[1]")]
@@ -142,7 +132,7 @@ def _values(kind: Any, value: Any, limits: Any) -> Iterator[str]:
 @pytest.mark.parametrize("program", COMMANDS)
 def test_every_mistake_is_one_sentence(campaign: Campaign, program: str) -> None:
     wrong = [row for row in mistakes() if row[0] == program]
-    assert len(wrong) > {"train": 800, "forest": 100, "evaluate": 80, "fetch": 10}[program]
+    assert len(wrong) > {"train": 800, "forest": 100, "evaluate": 80}[program]
     for _, settings, key in campaign.some(wrong, 12):
         with campaign.trial(f"wrong settings of {' '.join(COMMANDS[program][:2])}"):
             with pytest.raises(ConfigError) as error:

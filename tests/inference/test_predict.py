@@ -683,7 +683,7 @@ def test_command(run: Path, tmp_path: Path, samples: list[Image.Image]) -> None:
         text=True,
         check=False,
     )
-    assert full.stderr == "hwr-predict: the output can't be written: No space left on device\n"
+    assert full.stderr == "hwr-predict: No space left on device: standard output\n"
     many = "set/A/1.png\n" * 3000
     piped = subprocess.run(
         f"{program} {run} - | head -n 1",

@@ -1,17 +1,17 @@
-"""hwr-board: TensorBoard in a real browser, on new runs of three models."""
+"""Test hwr-board: TensorBoard in a real browser, on new runs of three models."""
 
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import TRAIN, run, sentence
 
 from hwr.baselines.forest import forest
 from hwr.cli.board import count_runs
@@ -19,7 +19,7 @@ from hwr.config.compose import compose
 from hwr.errors import RunError
 from hwr.training.train import train
 
-BOARD = Path(sys.executable).with_name("hwr-board")
+BOARD = TRAIN.with_name("hwr-board")
 SMALL = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -39,19 +39,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    """hwr-board in a process of its own."""
+def start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [BOARD, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [BOARD, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def address(board: subprocess.Popen[str]) -> str:
-    """Where it says that it is."""
-    assert board.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+/", board.stdout.readline())
-    assert found, board.stderr.read() if board.stderr else ""
-    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +50,14 @@ def board(sweep: Path) -> Iterator[str]:
     """The address of hwr-board on the sweep."""
     process = start(sweep)
     try:
-        yield address(process)
+        assert process.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        assert address
+        yield address[0]
     finally:
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert said == "hwr-board: stopped\n"
+        errors = process.communicate(timeout=20)[1]
+    assert (process.returncode, errors) == (0, "hwr-board: stopped\n")
 
 
 @pytest.fixture(scope="module")
@@ -81,75 +74,54 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def show(browser: Any, board: str) -> Iterator[Callable[[str], Any]]:
-    """Opens a page of TensorBoard in a window of a usual size; no script may fail on it."""
+def show(browser: Any, board: str) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens a page and waits for texts; no script may fail on it."""
     window = browser.new_page(viewport={"width": 1440, "height": 1000})
     window.set_default_timeout(20_000)
-    wrong: list[str] = []
-    window.on("pageerror", lambda error: wrong.append(str(error)))
-    shown: list[str] = []
+    errors: list[str] = []
+    window.on("pageerror", lambda error: errors.append(str(error)))
 
-    def show(name: str) -> Any:
+    def show(name: str, *texts: str) -> Any:
         window.goto(f"{board}#{name}")
-        shown.append(name)
+        for text in texts:
+            window.get_by_text(text, exact=True).locator("visible=true").first.wait_for()
         return window
 
     yield show
-    if folder := os.environ.get("HWR_SCREENSHOTS"):
-        window.wait_for_timeout(1500)
-        window.screenshot(path=f"{folder}/{shown[0]}.png")
     window.close()
-    assert wrong == []
+    assert errors == []
 
 
-def sees(page: Any, *words: str) -> None:
-    """Each text is there to be seen."""
-    for word in words:
-        page.get_by_text(word, exact=True).locator("visible=true").first.wait_for()
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("timeseries", ["mlp", "cnn", "forest", "Smoothed"]),
+        ("custom_scalars", ["training and validation", "acc_nocase", "acc_digits"]),
+        ("text", ["tag: run/settings/text_summary", "tag: run/environment/text_summary"]),
+        ("pr_curves", ["tag: pr/all", "tag: pr_confusable/0"]),
+    ],
+)
+def test_pages(show: Callable[..., Any], name: str, texts: list[str]) -> None:
+    show(name, *texts)
 
 
-def test_time_series(show: Callable[[str], Any]) -> None:
-    page = show("timeseries")
-    sees(page, "mlp", "cnn", "forest")
-    page.locator("tb-filter-input input").last.fill("val/acc$")
-    sees(page, "val/acc", "Smoothed")
-
-
-def test_scalars(show: Callable[[str], Any]) -> None:
+def test_scalars(show: Callable[..., Any]) -> None:
     page = show("scalars")
     page.locator("input:visible").first.wait_for()
     page.get_by_label("Filter tags (regular expressions supported)").first.fill("val/acc")
-    sees(page, "tag: val/acc_nocase", "tag: val/acc_digits")
+    for text in ("tag: val/acc_nocase", "tag: val/acc_digits"):
+        page.get_by_text(text, exact=True).first.wait_for()
 
 
-def test_custom_scalars(show: Callable[[str], Any]) -> None:
-    page = show("custom_scalars")
-    sees(page, "training and validation", "acc_nocase", "acc_digits")
+def test_images(show: Callable[..., Any]) -> None:
+    page = show("images", "tag: test/confusion", "tag: test/mistakes", "tag: test/best_and_worst")
+    image = page.locator("img[src*='individualImage']").first
+    image.wait_for()
+    page.wait_for_function("image => image.naturalWidth > 300", arg=image.element_handle())
 
 
-def test_images(show: Callable[[str], Any]) -> None:
-    page = show("images")
-    sees(page, "tag: test/confusion", "tag: test/mistakes")
-    picture = page.locator("img[src*='individualImage']").first
-    picture.wait_for()
-    page.wait_for_function("image => image.naturalWidth > 300", arg=picture.element_handle())
-
-
-def test_text(show: Callable[[str], Any]) -> None:
-    page = show("text")
-    sees(
-        page, "tag: run/settings/text_summary", "tag: run/environment/text_summary", "scikit-learn"
-    )
-
-
-def test_pr_curves(show: Callable[[str], Any]) -> None:
-    sees(show("pr_curves"), "tag: pr/all", "tag: pr_confusable/0")
-
-
-def test_hparams(show: Callable[[str], Any]) -> None:
-    page = show("hparams")
-    sees(page, "Trial ID", "hp/val_acc", "0.0005", "-")
-    sees(page, "mlp", "cnn", "forest")
+def test_hparams(show: Callable[..., Any]) -> None:
+    page = show("hparams", "Trial ID", "hp/val_acc", "0.0005", "-", "mlp", "cnn", "forest")
     assert page.get_by_text("-1.0000").count() == 0
     page.get_by_text("Parallel Coordinates View").click()
     page.locator("svg text").filter(has_text="hp/test_acc").first.wait_for()
@@ -158,29 +130,25 @@ def test_hparams(show: Callable[[str], Any]) -> None:
     assert lines.count() == 3
 
 
-def test_projector(show: Callable[[str], Any], board: str) -> None:
+def test_projector(show: Callable[..., Any], board: str) -> None:
     page = show("projector")
     inner = page.frame_locator("iframe").frame_locator("iframe")
-    points = inner.locator(".numDataPoints").filter(has_text="62")
-    points.wait_for()
+    inner.locator(".numDataPoints").filter(has_text="62").wait_for()
     inner.locator("canvas").first.wait_for()
-    asked = {"run": "forest", "name": "test_images:00001"}
-    labels = page.request.get(f"{board}data/plugin/projector/metadata", params=asked).text()
+    run = {"run": "forest", "name": "test_images:00001"}
+    labels = page.request.get(f"{board}data/plugin/projector/metadata", params=run).text()
     assert labels.startswith("true\tpredicted\toutcome\n")
 
 
+def test_graphs(show: Callable[..., Any]) -> None:
+    page = show("graphs")
+    page.locator("svg text").filter(has_text=re.compile("CNN|MLP")).first.wait_for()
+
+
 def test_mistakes(tmp_path: Path) -> None:
-    for arguments, words in (
-        ([tmp_path / "absent"], "no folder"),
-        ([tmp_path], "no run with TensorBoard events"),
-        ([tmp_path, "--port", "x"], "--port"),
-    ):
-        done = subprocess.run(
-            [BOARD, *arguments], capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == 2
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
+    sentence(run(tmp_path, BOARD, "absent"), "no folder")
+    sentence(run(tmp_path, BOARD, "."), "no run with TensorBoard events")
+    assert run(tmp_path, BOARD, "--port", "x").returncode == 2
 
 
 def test_runs_are_counted_while_they_train(tmp_path: Path) -> None:
@@ -197,6 +165,6 @@ def test_stopped_at_once(sweep: Path) -> None:
     process = start(sweep)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert "Traceback" not in said
+    errors = process.communicate(timeout=30)[1]
+    assert "Traceback" not in errors
     assert process.returncode in (0, 130, -signal.SIGINT)

@@ -1,7 +1,7 @@
-"""Mistakes of a user: each is one sentence that says what is wrong, where, and what to do."""
+"""Exceptions for mistakes of a user: what failed, the value, what is expected, what to do."""
 
 MOST_PIXELS = 4_000_000
-"""Of an array: who asks for more, in settings or a model's file, has made a mistake."""
+"""Size limit of an array that a model's file asks for."""
 
 
 class UserError(Exception):
@@ -17,16 +17,16 @@ class DataError(UserError):
 
 
 class RunError(UserError):
-    """A checkpoint or a run folder is not what it should be."""
+    """A checkpoint or a run folder is missing, damaged, or doesn't fit."""
 
 
 def sentence(error: UserError | OSError) -> str:
-    """What went wrong, for a terminal; where the system names no file, it is the output."""
+    """Return the message for a terminal; an OSError without a file is that of the output."""
     if isinstance(error, OSError):
         return printable(f"{error.strerror}: {error.filename or 'standard output'}")
     return printable(str(error))
 
 
 def printable(text: str) -> str:
-    """Text without the characters that would move a terminal's cursor or change its colours."""
+    """Replace characters that would move a terminal's cursor or change its colors."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

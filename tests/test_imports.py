@@ -57,6 +57,13 @@ def test_rooms_import_one_way() -> None:
     assert [line for file in files for line in forbidden(file)] == []
 
 
+def test_rooms_are_small() -> None:
+    """A reader sees all files of a room at a glance."""
+    for room in ROOMS:
+        files = sorted(file.name for file in (ROOT / room).glob("*.py"))
+        assert len(files) <= 10, (room, files)
+
+
 def test_forbidden_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In functions and in both forms of an import."""
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)

@@ -35,7 +35,7 @@ def cached(
     name = hash_of([*key, *map(digest, source)])[:32]
     path = expand_user(folder or os.environ.get("HWR_CACHE", "~/.cache/hwr")) / f"{name}.npz"
     try:
-        with path.open("rb") as file, np.load(file) as stored:
+        with path.open("rb") as stream, np.load(stream) as stored:
             array: NDArray[np.uint8] = stored["image"]
             return array
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # absent or damaged

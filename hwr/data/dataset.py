@@ -151,18 +151,20 @@ class TrainingDataset(Dataset[tuple[Any, ...]]):
         images, *targets = (tensor.index_select(0, rows) for tensor in self.tensors)
         images = images / 255
         if self.transform is not None:
-            results = [self.transform(image) for image in images]
-            for result in results:
-                if isinstance(result, Tensor):
-                    what = f"{result.dtype} {tuple(result.shape)}"
-                else:
-                    what = type(result).__name__
-                if what != (expected := f"{torch.float32} {tuple(images.shape[1:])}"):
-                    raise DataError(
-                        f"data.train_transform must return {expected}, but it returned {what}"
-                    )
-            images = torch.stack(results)
+            images = torch.stack([self._transformed(image) for image in images])
         return images, *targets
+
+    def _transformed(self, image: Tensor) -> Tensor:
+        assert self.transform is not None
+        result: Tensor = self.transform(image)
+        kind = (
+            f"{result.dtype} {tuple(result.shape)}"
+            if isinstance(result, Tensor)
+            else type(result).__name__
+        )
+        if kind != (expected := f"{image.dtype} {tuple(image.shape)}"):
+            raise DataError(f"data.train_transform must return {expected}, but it returned {kind}")
+        return result
 
 
 def _to_uint8(image: Any, where: str) -> Tensor:

@@ -57,14 +57,14 @@ class EmnistDataset(CharacterDataset):
     ) -> None:
         files: list[str] = []
         labels: list[str] = []
-        arrays = []
+        arrays: list[Tensor] = []
         for subset in ("train", "test") if part == "all" else (part,):
-            square, classes = _read(expand_user(root), variant, subset, download)
+            square, names = _read(expand_user(root), variant, subset, download)
             if preprocessing == "notebook":
-                arrays.append(_fit(square, height, width))
+                arrays += [_fit(chunk, height, width) for chunk in torch.split(square, CHUNK)]
             else:
-                arrays.append(_prepare(square.numpy(), preprocessing, height, width, cache))
-            labels += classes
+                arrays.append(_prepare(square, preprocessing, height, width, cache))
+            labels += names
             files += [f"{subset}-{number:06d}" for number in range(len(square))]
         super().__init__(
             name,
@@ -93,29 +93,28 @@ def _read(root: Path, variant: str, part: str, download: bool) -> tuple[Tensor, 
 
 
 def _prepare(
-    square: NDArray[np.uint8], preprocessing: str, height: int, width: int, cache: str | None
+    square: Tensor, preprocessing: str, height: int, width: int, cache: str | None
 ) -> Tensor:
     """Preprocess images (N, 28, 28) one by one into arrays (N, H, W)."""
 
     def prepare(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return images.PREPARE[preprocessing](Image.fromarray(array), height, width)
 
-    def prepare_all() -> NDArray[np.uint8]:
-        return np.stack(in_threads(prepare, square, "preparing", "image", chunk=256))
-
-    key = ["emnist", hashlib.sha256(square.data).hexdigest(), preprocessing, height, width]
-    return torch.from_numpy(cached(cache, key, prepare_all))
+    key = ["emnist", hashlib.sha256(square.numpy().data).hexdigest(), preprocessing, height, width]
+    rows = list(square.numpy())
+    array = cached(
+        cache, key, lambda: np.stack(in_threads(prepare, rows, "preparing", "image", 256))
+    )
+    return torch.from_numpy(array)
 
 
 def _fit(square: Tensor, height: int, width: int) -> Tensor:
     """Resize images (N, 28, 28) to fit into white ones (N, H, W)."""
     side = min(height, width)
-    result = torch.full((len(square), height, width), 255, dtype=torch.uint8)
-    top, left = (height - side) // 2, (width - side) // 2
-    inside = result[:, top : top + side, left : left + side]
-    for source, target in zip(square.split(CHUNK), inside.split(CHUNK), strict=True):
-        scaled = functional.interpolate(
-            source.unsqueeze(1).float(), (side, side), mode="bicubic", antialias=True
-        )
-        target[:] = scaled.squeeze(1).round().clamp(0, 255)
-    return result
+    left, top = (width - side) // 2, (height - side) // 2
+    scaled = functional.interpolate(
+        square.unsqueeze(1).float(), (side, side), mode="bicubic", antialias=True
+    )
+    gray = scaled.squeeze(1).round().clamp(0, 255).to(torch.uint8)
+    padding = (left, width - side - left, top, height - side - top)
+    return functional.pad(gray, padding, value=255)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hwr.data.cache import cached, digest, hash_of, in_threads
 from hwr.data.dataset import CharacterDataset
-from hwr.errors import DataError
+from hwr.errors import ConfigError, DataError
 from hwr.files import expand_user
 from hwr.preprocessing import images
 
@@ -44,6 +44,7 @@ class FolderDataset(CharacterDataset):
         cache: Folder of decoded images; None: `HWR_CACHE`, else `~/.cache/hwr`.
 
     Raises:
+        ConfigError: `channels` is 3, and `preprocessing` is for gray images.
         DataError: The dataset is missing or broken; every wrong row is named.
     """
 
@@ -62,6 +63,10 @@ class FolderDataset(CharacterDataset):
         channels: int = 1,
         cache: str | None = None,
     ) -> None:
+        if channels == 3 and preprocessing != "notebook":
+            raise ConfigError(
+                f"data.channels=3 needs data.preprocessing=notebook, not {preprocessing}"
+            )
         samples = read_samples(root, csv, image_column, label_column, writer_column)
         files, paths = samples["file"].tolist(), samples["path"].tolist()
         rows, errors = samples["row"].tolist(), samples["error"].tolist()

@@ -66,7 +66,7 @@ class BaseSplit:
             )
         writers = np.zeros_like(labels) if writers is None else writers
         rows = np.arange(len(labels))
-        if self.writers is not None:
+        if self.writers:
             rows = rows_of_writers(self.writers, writers, "split.writers")
             labels, writers = labels[rows], writers[rows]
         train, test = self._hold_out_test(labels, writers)

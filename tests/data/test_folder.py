@@ -297,7 +297,7 @@ def test_color(english: Path) -> None:
     assert color.images.shape == (20, 3, 30, 40)
     assert color.images[0, :, 0, 0].tolist() == [255, 0, 10]
     assert color.fingerprint == load(english).fingerprint
-    with pytest.raises(DataError, match="preprocessing=ink is for gray images"):
+    with pytest.raises(ConfigError, match=r"data\.channels=3 needs data\.preprocessing=notebook"):
         FolderDataset("mine", english, preprocessing="ink", channels=3)
 
 

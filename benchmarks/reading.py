@@ -21,7 +21,6 @@ import torch
 import hwr
 from hwr.data import synthetic
 from hwr.inference import export
-from hwr.preprocessing import images
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
@@ -63,10 +62,9 @@ def main() -> None:
     arguments = parser.parse_args()
     run, rounds = arguments.run.resolve(), arguments.rounds
     recognizer = hwr.load(run)
-    height, width = recognizer.size
-    prepare = images.PREPARE[recognizer.preprocessing]
+    prepare = recognizer.preprocessor
     drawn = [one for writer in range(1, 15) for one in synthetic.draw_images(writer, 0)][:853]
-    arrays = np.stack([prepare(one, height, width) for one in drawn])
+    arrays = np.stack([prepare(one) for one in drawn])
     with tempfile.TemporaryDirectory() as folder:
         image, onnx = arguments.image or Path(folder, "a.png"), Path(folder, "model.onnx")
         if not arguments.image:

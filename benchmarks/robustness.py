@@ -18,10 +18,9 @@ from PIL import Image, ImageOps
 from scipy.ndimage import distance_transform_edt
 
 import hwr
-from hwr.preprocessing import background as paper
-from hwr.preprocessing import frame
+from hwr.preprocessing import background, preprocessor
 
-MODULES = {"frame": frame, "paper": paper}
+MODULES = {"background": background, "preprocessor": preprocessor}
 Change = Callable[[Image.Image], Image.Image]
 
 
@@ -115,7 +114,9 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE", help="as named")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take one of N images")
-    parser.add_argument("--set", nargs="+", default=[], metavar="paper.BLACK=40", dest="constants")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="background.BLACK=40", dest="constants"
+    )
     arguments = parser.parse_args()
     for constant in arguments.constants:
         place, value = constant.split("=")

@@ -79,7 +79,7 @@ def test_forbidden_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("import hwr.inference", ("torch", "pytorch_lightning")),
         ("import hwr.inference.loading, hwr.inference.recognizer", ("torch", "pytorch_lightning")),
         ("import hwr.inference.checkpoint, hwr.inference.trust", ("pytorch_lightning",)),
-        ("import hwr.preprocessing.images, hwr.preprocessing.inputs", ("torch",)),
+        ("import hwr.preprocessing.decode, hwr.preprocessing.preprocessor", ("torch",)),
         ("import hwr.models", ("pytorch_lightning",)),
         ("import hwr.config.compose, hwr.config.checks", ("torch", "pytorch_lightning")),
     ],

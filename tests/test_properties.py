@@ -14,7 +14,7 @@ from sklearn.preprocessing import LabelEncoder
 from hwr.charset import Charset
 from hwr.data import HeldOutWritersSplit, KFoldSplit, StratifiedSplit, WriterSplit
 from hwr.errors import DataError
-from hwr.preprocessing import images
+from hwr.preprocessing.preprocessor import Preprocessor
 from hwr.reporting import metrics
 
 settings.register_profile("hwr", deadline=None, derandomize=True, database=None)
@@ -102,9 +102,9 @@ def pictures(draw: st.DrawFn) -> Image.Image:
 def test_preprocessing(picture: Image.Image, height: int, width: int) -> None:
     """`notebook` is Pillow's resize to the bit; `ink` gives an array of the size."""
     before = picture.tobytes()
-    array = images.notebook(picture, height, width)
+    array = Preprocessor("notebook", height, width)(picture)
     np.testing.assert_array_equal(array, np.asarray(picture.resize((width, height))))
-    ink = images.ink(picture, height, width)
+    ink = Preprocessor("ink", height, width)(picture)
     assert (ink.shape, ink.dtype) == ((height, width), np.uint8)
     assert picture.tobytes() == before
 

@@ -16,7 +16,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from hwr.data import load_dataset, load_split
 from hwr.inference import forestfile
-from hwr.preprocessing.images import scale
 from hwr.reporting import columns, figures, metrics, results
 from hwr.runs import run_folder
 
@@ -44,7 +43,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
     parts = splitter.split(label, dataset.writers, charset.names)
     described = run_folder.describe(dataset, splitter, parts)
     with run_folder.started(folder, config):
-        pixels = scale(dataset.images.numpy()).reshape(len(label), -1)
+        pixels = np.divide(dataset.images.numpy(), 255, dtype=np.float32).reshape(len(label), -1)
         started = time.perf_counter()
         trees = fit_forest(config, pixels[parts.train], label[parts.train])
         values: dict[str, Any] = {

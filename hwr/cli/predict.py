@@ -17,7 +17,7 @@ from hwr.cli.commands import argument_parser
 from hwr.errors import DataError, printable
 from hwr.inference.loading import load
 from hwr.inference.recognizer import BATCH, Prediction, Recognizer
-from hwr.preprocessing.images import suffixes
+from hwr.preprocessing.decode import suffixes
 
 
 def _parse() -> argparse.Namespace:

@@ -15,7 +15,7 @@ from hwr.data.cache import cached, in_threads
 from hwr.data.dataset import CharacterDataset
 from hwr.errors import DataError
 from hwr.files import expand_user
-from hwr.preprocessing import images
+from hwr.preprocessing.preprocessor import Preprocessor
 
 CHUNK = 10_000
 """Images that are resized at a time."""
@@ -96,9 +96,10 @@ def _prepare(
     square: Tensor, preprocessing: str, height: int, width: int, cache: str | None
 ) -> Tensor:
     """Preprocess images (N, 28, 28) one by one into arrays (N, H, W)."""
+    preprocessor = Preprocessor(preprocessing, height, width)
 
     def prepare(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return images.PREPARE[preprocessing](Image.fromarray(array), height, width)
+        return preprocessor(Image.fromarray(array))
 
     key = ["emnist", hashlib.sha256(square.numpy().data).hexdigest(), preprocessing, height, width]
     rows = list(square.numpy())

@@ -15,7 +15,8 @@ from hwr.data.cache import cached, digest, hash_of, in_threads
 from hwr.data.dataset import CharacterDataset
 from hwr.errors import ConfigError, DataError
 from hwr.files import expand_user
-from hwr.preprocessing import images
+from hwr.preprocessing.decode import convert, open_file, reason, suffixes, upright_aspect
+from hwr.preprocessing.preprocessor import Preprocessor
 
 WAYS_OUT = (
     "get the real dataset with hwr-data fetch FOLDER, name a folder with data.root=FOLDER or "
@@ -71,15 +72,17 @@ class FolderDataset(CharacterDataset):
         files, paths = samples["file"].tolist(), samples["path"].tolist()
         rows, errors = samples["row"].tolist(), samples["error"].tolist()
 
+        preprocessor = Preprocessor(preprocessing, height, width, channels)
+
         def decode(k: int) -> NDArray[np.uint8] | str:
             """Decode an image; or return what is wrong with it or its row in the table."""
             if errors[k]:
                 return str(errors[k])
             try:
-                with paths[k].open("rb") as file:
-                    return images.read(file, preprocessing, height, width, max_pixels, channels)
+                with open_file(paths[k], max_pixels) as image:
+                    return preprocessor(convert(image, channels))
             except Exception as error:  # Pillow raises many kinds for broken files
-                return f"{rows[k]}{files[k]} cannot be read as an image ({images.why(error)})"
+                return f"{rows[k]}{files[k]} cannot be read as an image ({reason(error)})"
 
         def decode_all() -> NDArray[np.uint8]:
             arrays = in_threads(decode, range(len(samples)), "decoding", "image")
@@ -96,7 +99,7 @@ class FolderDataset(CharacterDataset):
         fingerprint = hash_of(zip(files, samples["label"], contents, strict=True))
         key = [fingerprint, preprocessing, height, width, channels]
         array = cached(cache, key, decode_all)
-        aspects = [images.aspect(path) for path in paths[:: -(-len(paths) // 12)]]
+        aspects = [upright_aspect(path) for path in paths[:: -(-len(paths) // 12)]]
         super().__init__(
             name,
             array,
@@ -198,7 +201,7 @@ def _list_class_folders(root: Path) -> pd.DataFrame:
         for folder in sorted(root.iterdir())
         if folder.is_dir() and not folder.name.startswith(".")
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in images.suffixes() and not file.name.startswith(".")
+        if file.suffix.lower() in suffixes() and not file.name.startswith(".")
     ]
     if not rows:
         raise DataError(

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from hwr.data.cache import cached, digest, in_threads
 from hwr.data.dataset import CharacterDataset
-from hwr.preprocessing import images
+from hwr.preprocessing.preprocessor import Preprocessor
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 SIZE = (1200, 900)
@@ -58,10 +58,10 @@ class SyntheticDataset(CharacterDataset):
         channels: int = 1,
         cache: str | None = None,
     ) -> None:
-        prepare = images.PREPARE[preprocessing]
+        preprocessor = Preprocessor(preprocessing, height, width)
 
         def draw(writer: int) -> NDArray[np.uint8]:
-            return np.stack([prepare(image, height, width) for image in draw_images(writer, seed)])
+            return np.stack([preprocessor(image) for image in draw_images(writer, seed)])
 
         def draw_all() -> NDArray[np.uint8]:
             by_writer = in_threads(draw, range(1, writers + 1), "drawing", "writer")

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hwr.errors import RunError
 from hwr.inference import trust as trusted
+
+PIXELS = 2**18
+"""Pixels that a network takes at a time, tta copies included."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -24,36 +27,19 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise RunError(f"{path} is compressed, which checkpoints aren't; it is not opened")
+                raise ValueError("it is compressed, which checkpoints aren't")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the pickle protocol
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        weights = checkpoint["state_dict"]
-    except RunError:
-        raise
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not (isinstance(checkpoint["state_dict"], dict) and isinstance(checkpoint["hwr"], dict)):
+            raise TypeError("it has no weights or no description")
+    except KeyError as error:
+        raise RunError(
+            f"{path} is not a checkpoint of hwr-train: it has no entry {error}"
+        ) from None
     except Exception as error:  # zipfile and torch raise many kinds for broken and hostile files
         raise RunError(f"{path} is not a checkpoint of hwr-train") from error
-    if not (isinstance(weights, dict) and isinstance(checkpoint.get("hwr"), dict)):
-        raise RunError(
-            f"{path} is not a checkpoint of hwr-train: it has weights, but no entry 'hwr' that "
-            "names model, classes and preprocessing"
-        )
-    found: dict[str, Any] = checkpoint
-    return found
-
-
-def find(folder: Path) -> Path:
-    """Return the checkpoint of a run folder's reported epoch; a path of a file stays as it is.
-
-    Raises:
-        RunError: The folder holds no checkpoint.
-    """
-    if not folder.is_dir():
-        return folder
-    for name in ("best.ckpt", "last.ckpt"):
-        if (folder / "checkpoints" / name).is_file():
-            return folder / "checkpoints" / name
-    raise RunError(f"{folder} holds no checkpoint (checkpoints/last.ckpt)")
+    return checkpoint
 
 
 def network(path: Path, checkpoint: dict[str, Any], trust: Sequence[str] = ()) -> nn.Module:
@@ -69,17 +55,10 @@ def network(path: Path, checkpoint: dict[str, Any], trust: Sequence[str] = ()) -
     """
     try:
         node, prefix = checkpoint["hwr"]["model"], checkpoint["hwr"]["state_dict_prefix"]
-        weights = {
-            name.removeprefix(prefix): weight
-            for name, weight in checkpoint["state_dict"].items()
-            if name.startswith(prefix)
-        }
-        if sum(getattr(one, "nbytes", 0) for one in weights.values()) > path.stat().st_size:
-            raise ValueError("its weights repeat a few bytes")
-        if ours := trusted.is_ours(node):
-            with torch.device("meta"):  # the settings may ask for more memory than there is
-                model = trusted.build(node)
-        else:
+        saved = checkpoint["state_dict"].items()
+        weights = {k.removeprefix(prefix): weight for k, weight in saved if k.startswith(prefix)}
+        ours = trusted.is_ours(node)
+        with torch.device("meta" if ours else "cpu"):  # settings may ask for too much memory
             model = trusted.build(node, trust)
         model.load_state_dict(weights, assign=ours)
     except RunError as error:
@@ -88,3 +67,11 @@ def network(path: Path, checkpoint: dict[str, Any], trust: Sequence[str] = ()) -
         why = " ".join(str(error).split())[:200]
         raise RunError(f"{path} does not fit its own settings: {why}") from error
     return model.float().eval()  # the weights may have another precision
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, image: Tensor) -> Tensor:
+    """Return logits (N, classes) of any number of images (N, C, H, W), in parts."""
+    pixels = image.shape[1:].numel() * (1 + getattr(model, "tta", 0))
+    parts = torch.split(image, max(1, PIXELS // pixels))
+    return torch.cat([model(part) for part in parts])

@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from hwr.errors import RunError
 from hwr.files import atomic_write
 from hwr.inference.loading import load
-from hwr.inference.onnxfile import onnx_runtime
+from hwr.inference.onnxfile import open_session
 
 CHECKED = 256
 """Images on which the file is compared with the network."""
@@ -42,53 +43,49 @@ def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:
     try:
         import onnx
         import torch
-
-        onnxruntime = onnx_runtime()
     except ImportError as error:
         raise RunError(f"exporting needs {error.name}: pip install 'hwr[onnx]'") from error
     if not isinstance(recognizer.model, torch.nn.Module):
         raise RunError(f"{run} is not a network; only networks are exported")
     network = torch.nn.Sequential(recognizer.model, torch.nn.Softmax(1)).eval()
-    height, width = recognizer.size
+    preprocessor = recognizer.preprocessor
+    card = {
+        "charset": list(recognizer.charset.names),
+        "height": preprocessor.height,
+        "width": preprocessor.width,
+        "channels": preprocessor.channels,
+        "preprocessing": preprocessor.name,
+        "frame": preprocessor.ink and asdict(preprocessor.ink),
+        "about": recognizer.about,
+    }
     random = np.random.default_rng(0)
-    image = random.random((CHECKED, recognizer.channels, height, width), np.float32)
+    image = random.random((CHECKED, recognizer.channels, *recognizer.size), np.float32)
     image[::2] = np.where(image[::2] < 0.1, 0, 1)  # black on white
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (torch.from_numpy(image[:2]),),
+            input_names=["image"],
+            output_names=["probability"],
+            # Torch 2.7 checks that no multiple of an unbounded number could be its largest.
+            dynamic_shapes=({0: torch.export.Dim("images", max=2**30)},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {"hwr": json.dumps(card)})
+    content = model.SerializeToString()
+    (probability,) = open_session(content).run(None, {"image": image})
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(image)).numpy()
+    difference = float(np.abs(probability - expected).max())
+    if not difference < TOLERANCE:
+        raise RunError(
+            f"{file} is not written: its probabilities differ from the network's by "
+            f"{difference:.1g}, more than {TOLERANCE}"
+        )
     with atomic_write(file) as temporary:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # onnxscript 0.6 prints
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network,
-                (torch.from_numpy(image[:2]),),
-                str(temporary),
-                input_names=["image"],
-                output_names=["probability"],
-                # Torch 2.7 checks that no multiple of an unbounded number could be its largest.
-                dynamic_shapes=({0: torch.export.Dim("images", max=2**30)},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        model = onnx.load(str(temporary))
-        card = {
-            "charset": list(recognizer.charset.names),
-            "height": height,
-            "width": width,
-            "channels": recognizer.channels,
-            "preprocessing": recognizer.preprocessing,
-            "frame": recognizer.frame and vars(recognizer.frame),
-            "about": recognizer.about,
-        }
-        onnx.helper.set_model_props(model, {"hwr": json.dumps(card)})
-        temporary.write_bytes(model.SerializeToString())
-        try:
-            session = onnxruntime.InferenceSession(
-                temporary.read_bytes(), providers=["CPUExecutionProvider"]
-            )
-            (found,) = session.run(None, {"image": image})
-        except Exception as error:  # onnxruntime's errors have no common class
-            why = str(error).splitlines()[0]
-            raise RunError(f"onnxruntime can't run the ONNX file; it is not kept: {why}") from error
-        difference = float(np.abs(found - recognizer._scores(image)).max())
-        if not difference < TOLERANCE:
-            raise RunError(f"the ONNX file's probabilities differ by {difference:.1g}; not kept")
+        temporary.write_bytes(content)
     return difference

@@ -1,4 +1,4 @@
-"""A forest's file: written by skops, and loaded with named types only."""
+"""Save and load a forest's file: written by skops, and loaded with trusted types only."""
 
 import json
 import zipfile
@@ -8,81 +8,59 @@ from typing import Any
 import numpy as np
 import skops.io
 from sklearn.ensemble import RandomForestClassifier
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from hwr.errors import RunError
 from hwr.files import atomic_write
 
-MOST_BYTES = 4 * 10**9
-MOST_TIMES = 50
-"""A forest's file unpacks to about five times its size; what grows more is a bomb."""
-TRUSTED = ("sklearn.tree._tree.Tree",)
+MAX_UNPACKED = 50
+"""A forest's file unpacks to about five times its size; one that grows more is a bomb."""
+TRUSTED = ["sklearn.tree._tree.Tree"]
 """Types beyond scikit-learn's public ones that a forest's file may hold."""
 
 
 def save(trees: RandomForestClassifier, card: dict[str, Any], file: Path) -> None:
-    """Write a forest and what a recogniser needs to know of it, compressed."""
+    """Write a forest, and what a recognizer needs beside it, compressed."""
     with atomic_write(file) as temporary, temporary.open("wb") as stream:
         content = {"trees": trees, "card": json.dumps(card)}
         skops.io.dump(content, stream, compression=zipfile.ZIP_DEFLATED)
 
 
 def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
-    """A forest from its file, and its card; nothing in the file is executed.
-
-    skops loads named types only, but doesn't look into trees: that is done here.
+    """Load a forest and its card from a file; nothing in the file is executed.
 
     Raises:
-        RunError: It is no such file, or holds types that a forest has no need of.
+        RunError: It is no such file, or holds types that a forest does not need.
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            packed = file.stat().st_size
-            most = min(MOST_BYTES, MOST_TIMES * packed)
-            # Lists in lists take 25 times their JSON, which is a third of a forest's file.
-            told = archive.getinfo("schema.json").file_size > 10**6 + packed
-            if told or sum(entry.file_size for entry in archive.infolist()) > most:
-                raise RunError(f"{file} unpacks to more than a forest of its size; not opened")
-        content = skops.io.load(file, trusted=list(TRUSTED))
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_UNPACKED * file.stat().st_size:
+            raise ValueError("it unpacks to more than a forest of its size")
+        content = skops.io.load(file, trusted=TRUSTED)
         trees, card = content["trees"], json.loads(content["card"])
-        sound = _sound(trees, card)
-    except RunError:
-        raise
-    except UntrustedTypesFoundException as error:
-        found = str(error).splitlines()[0]
-        raise RunError(f"{file} holds what no forest needs: {found}") from error
-    except Exception as error:  # skops raises whatever a broken file leads to
-        raise RunError(f"{file} is no forest of hwr-forest") from error
-    if not sound:
-        raise RunError(f"{file}: forest and card don't fit")
+        _check(trees, card)
+    except Exception as error:  # skops raises many kinds for broken and untrusted files
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{file} is not a forest of hwr-forest: {why}") from error
     return trees.set_params(n_jobs=None, verbose=0), card  # a file may ask for thousands of threads
 
 
-def _sound(trees: Any, card: dict[str, Any]) -> bool:
-    """Whether forest and card go together, and no tree would be followed out of its memory."""
-    pixels, classes = card["height"] * card["width"] * card["channels"], len(card["charset"])
-    known = trees.classes_
-    return (
-        isinstance(trees, RandomForestClassifier)
-        and trees.n_features_in_ == pixels
-        and known.dtype.kind in "iu"
-        and 0 <= known.min() <= known.max() < classes
-        and (trees.n_outputs_, trees.n_classes_) == (1, len(known))
-        and len(trees.estimators_) > 0
-        and all(_inside(tree.tree_, pixels, len(known)) for tree in trees.estimators_)
-    )
+def _check(trees: Any, card: dict[str, Any]) -> None:
+    """Check what skops doesn't: that no tree is followed out of its memory.
 
-
-def _inside(tree: Any, features: int, classes: int) -> bool:
-    """Whether children come after their parents, and features and values are all there."""
-    left, right, feature = tree.children_left, tree.children_right, tree.feature
-    inner = left != -1
-    own = np.arange(tree.node_count)
-    below = (left > own) & (right > own) & (left < tree.node_count) & (right < tree.node_count)
-    read = (feature >= 0) & (feature < features)
-    ends = ~inner & (right == -1)
-    return bool(
-        len(own)  # scikit-learn would look for the root of an empty tree for ever
-        and np.where(inner, below & read, ends).all()
-        and tree.value.shape == (len(own), 1, classes)
-    )
+    Raises:
+        ValueError: Forest and card don't fit.
+    """
+    pixels, classes = card["height"] * card["width"] * card["channels"], len(trees.classes_)
+    sound = isinstance(trees, RandomForestClassifier) and trees.n_features_in_ == pixels
+    sound &= max(trees.classes_) < len(card["charset"]) and len(trees.estimators_) > 0
+    for tree in [estimator.tree_ for estimator in trees.estimators_]:
+        nodes = np.arange(tree.node_count)
+        left, right = tree.children_left, tree.children_right
+        leaf = (left == -1) & (right == -1)
+        inner = (nodes < left) & (left < len(nodes)) & (nodes < right) & (right < len(nodes))
+        inner &= (tree.feature >= 0) & (tree.feature < pixels)
+        sound &= len(nodes) > 0 and tree.value.shape == (len(nodes), 1, classes)
+        sound &= bool((leaf | inner).all())
+    if not sound:
+        raise ValueError("its trees and its description don't fit")

@@ -20,13 +20,13 @@ MODELS = {
 }
 """Models of hwr by the paths that a file may name them by."""
 IGNORED = ("_target_", "_convert_", "_recursive_")
-"""Keys of Hydra that are no arguments."""
+"""Keys of Hydra that are not arguments."""
 
 
 def build(node: dict[str, Any], trust: Sequence[str] = ()) -> nn.Module:
     """Build the model of a `_target_` node, and of the nodes in it.
 
-    Every class is checked before the first one is built.
+    All names are checked before the first class is imported, all classes before one is built.
 
     Args:
         node: A class as `_target_`, and its arguments.
@@ -38,17 +38,15 @@ def build(node: dict[str, Any], trust: Sequence[str] = ()) -> nn.Module:
     targets = list(_targets(node))
     for target in targets:
         _check(target, trust)
-    types = {target: resolve(target, trust) for target in targets}
+    classes = {target: resolve(target, trust) for target in targets}
 
     def built(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return [built(item) for item in value]
         if not isinstance(value, dict):
             return value
-        if "_target_" not in value:
-            return {key: built(item) for key, item in value.items()}
         arguments = {key: built(item) for key, item in value.items() if key not in IGNORED}
-        return types[value["_target_"]](**arguments)
+        return classes[value["_target_"]](**arguments) if "_target_" in value else arguments
 
     model: nn.Module = built(node)
     return model
@@ -69,7 +67,7 @@ def resolve(target: Any, trust: Sequence[str] = ()) -> type[nn.Module]:
     _check(target, trust)
     module, _, name = target.rpartition(".")
     if target in MODELS:
-        module, name = "hwr.models", MODELS[target]
+        module = "hwr.models"
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module may raise anything when it is imported
@@ -77,7 +75,7 @@ def resolve(target: Any, trust: Sequence[str] = ()) -> type[nn.Module]:
         raise RunError(f"{target} cannot be imported: {why}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise RunError(f"{target} is not a class of models (a subclass of nn.Module)")
-    if target not in MODELS and not _within(str(found.__module__), trust):
+    if target not in MODELS and not _within(found.__module__, trust):
         raise RunError(
             f"{target} is defined in {found.__module__}, outside of the trusted packages"
         )
@@ -85,7 +83,7 @@ def resolve(target: Any, trust: Sequence[str] = ()) -> type[nn.Module]:
 
 
 def is_ours(node: dict[str, Any]) -> bool:
-    """Tell whether a node is a model of hwr without other nodes in it."""
+    """Return whether a node is a model of hwr without other nodes in it."""
     return set(_targets(node)) <= MODELS.keys()
 
 
@@ -99,15 +97,14 @@ def _targets(value: Any) -> Iterator[Any]:
         for item in value:
             yield from _targets(item)
     elif isinstance(value, dict):
+        if "_target_" in value:
+            yield value["_target_"]
         for key, item in value.items():
-            if key == "_target_":
-                yield item
-            elif key in IGNORED:
+            if key in IGNORED:
                 continue
-            elif isinstance(key, str) and key.startswith("_") and key.endswith("_"):
+            if str(key).startswith("_") and str(key).endswith("_"):
                 raise RunError(f"{key} is not allowed in a file's description of a model")
-            else:
-                yield from _targets(item)
+            yield from _targets(item)
 
 
 def _check(target: Any, trust: Sequence[str]) -> None:
@@ -126,7 +123,6 @@ def _check(target: Any, trust: Sequence[str]) -> None:
 
 
 def _within(path: str, trust: Sequence[str]) -> bool:
-    """Tell whether a path lies in a trusted package, compared by whole parts."""
+    """Return whether a path lies in a trusted package, compared by whole parts."""
     packages = [trust] if isinstance(trust, str) else trust
-    parts = path.split(".")
-    return any(parts[: len(name)] == name for name in (one.split(".") for one in packages))
+    return any(f"{path}.".startswith(f"{package}.") for package in packages if package)

@@ -26,15 +26,14 @@ def embed(model: Any, image: Tensor) -> tuple[Tensor, Tensor]:
         image: Values from 0 to 1.
 
     Returns:
-        Features (V N, F) and geometry (V N, G), where V counts an image and its copies; in the
-        order that `GlyphNet.relate` takes.
+        Features (V, N, F) and geometry (V, N, G), where V counts an image and its copies.
     """
-    batches: list[list[Tensor]] = []
+    features, geometry = [], []
     for part in torch.split(image, BATCH):  # the copies of all images would take much memory
         embedded = model.embed(model.augmented(part))
-        batches.append([_by_copy(values, len(part)) for values in embedded])
-    features, geometry = (torch.cat(parts, 1).flatten(0, 1) for parts in zip(*batches, strict=True))
-    return features, geometry
+        features.append(embedded[0].unflatten(0, (-1, len(part))))
+        geometry.append(embedded[1].unflatten(0, (-1, len(part))))
+    return torch.cat(features, 1), torch.cat(geometry, 1)
 
 
 @torch.inference_mode()
@@ -49,22 +48,20 @@ def relate(model: Any, embedded: tuple[Tensor, Tensor], group: NDArray[np.int64]
         embedded: What `embed` returned for N images.
         group: Shape (N,); images of one writer have the same number.
     """
-    parts = [_by_copy(values, len(group)) for values in embedded]
-    order = np.argsort(group, kind="stable")
-    writers = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-    pages = [
-        page for rows in writers for page in np.array_split(rows, -(-len(rows) // LARGEST_GROUP))
-    ]
+    pages: list[NDArray[np.int64]] = []
+    for writer in np.unique(group):
+        rows = np.flatnonzero(group == writer)
+        pages += np.array_split(rows, -(-len(rows) // LARGEST_GROUP))
     batch_of_page = np.cumsum([len(page) for page in pages]) // LARGEST_GROUP
-    batches = []
+    logits = []
     for batch in np.unique(batch_of_page):
         some = [pages[index] for index in np.flatnonzero(batch_of_page == batch)]
-        rows, sizes = np.concatenate(some), torch.tensor([len(page) for page in some])
-        features, geometry = (values[:, rows].flatten(0, 1) for values in parts)
-        page_of_image = torch.arange(len(some)).repeat_interleave(sizes).to(features.device)
-        batches.append(model.relate(features, geometry, page_of_image))
-    inverse = np.argsort(np.concatenate(pages))
-    return torch.cat(batches)[inverse]
+        rows = np.concatenate(some)
+        page_of_image = np.repeat(np.arange(len(some)), [len(page) for page in some])
+        features, geometry = (values[:, rows].flatten(0, 1) for values in embedded)
+        pages_there = torch.from_numpy(page_of_image).to(features.device)
+        logits.append(model.relate(features, geometry, pages_there))
+    return torch.cat(logits)[np.argsort(np.concatenate(pages))]
 
 
 def metrics(
@@ -93,42 +90,34 @@ def metrics(
     """
 
     def accuracy(group: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
-        features, geometry = (_by_copy(values, len(label))[:, rows] for values in embedded)
-        logits = relate(model, (features.flatten(0, 1), geometry.flatten(0, 1)), group)
+        logits = relate(model, (embedded[0][:, rows], embedded[1][:, rows]), group)
         return float((logits.argmax(1).cpu().numpy() == label[rows]).mean())
 
     random = np.random.default_rng(0)
     every = np.arange(len(label))
     result = {"acc_writer": accuracy(writer, every)}
     for size in SIZES:
-        shares = [accuracy(_grouped(writer, size, random), every) for _ in range(DRAWS)]
-        result[f"acc_writer_{size}"] = float(np.mean(shares))
+        draws = [accuracy(_grouped(writer, size, random), every) for _ in range(DRAWS)]
+        result[f"acc_writer_{size}"] = float(np.mean(draws))
     fold = charset.fold()
-    has_cases = len(np.unique(fold)) < len(charset)
-    pages = [_one_case(label, writer, fold, random) for _ in range(DRAWS if has_cases else 0)]
-    if pages := [rows for rows in pages if len(rows)]:  # of a few images none may be left
+    if len(np.unique(fold)) < len(charset):  # letters have cases
+        pages = [_one_case(label, writer, fold, random) for _ in range(DRAWS)]
+        pages = [rows for rows in pages if len(rows)]  # of a few images none may be left
         with_context = [accuracy(writer[rows], rows) for rows in pages]
-        without = [accuracy(np.arange(len(rows)), rows) for rows in pages]
         result["acc_writer_onecase"] = float(np.mean(with_context))
+        without = [accuracy(np.arange(len(rows)), rows) for rows in pages]
         result["acc_onecase"] = float(np.mean(without))
     return result
-
-
-def _by_copy(values: Tensor, count: int) -> Tensor:
-    """Split values (V N, F) of N images and their copies to shape (V, N, F)."""
-    return values.view(-1, count, values.shape[1])
 
 
 def _grouped(
     writer: NDArray[np.int64], size: int, random: np.random.Generator
 ) -> NDArray[np.int64]:
     """Group the images of each writer at random, so many in a group; the last may be smaller."""
-    group = np.empty(len(writer), np.int64)
-    start = 0
+    group = np.empty_like(writer)
     for person in np.unique(writer):
         rows = random.permutation(np.flatnonzero(writer == person))
-        group[rows] = start + np.arange(len(rows)) // size
-        start += len(rows)
+        group[rows] = rows[np.arange(len(rows)) // size * size]  # a group's number is its first row
     return group
 
 

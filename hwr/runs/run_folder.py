@@ -23,7 +23,7 @@ from hwr.charset import Charset
 from hwr.config.compose import plain
 from hwr.errors import RunError, printable
 from hwr.files import atomic_write, file_lock
-from hwr.preprocessing.frame import Frame
+from hwr.preprocessing.ink import InkStatistics
 from hwr.reporting import modelcard
 from hwr.reporting.metrics import bootstrap
 from hwr.runs.records import check_free
@@ -66,8 +66,9 @@ def frame_of(dataset: Any, rows: NDArray[np.int64], finds_ink: bool) -> dict[str
     """
     if dataset.channels != 1:
         return None
-    frame = Frame.of(dataset.images[rows, 0].numpy(), dataset.aspect, centre=not finds_ink)
-    return dataclasses.asdict(frame) if frame else None
+    images = dataset.images[rows, 0].numpy()
+    ink = InkStatistics.of(images, dataset.aspect, recenter=not finds_ink)
+    return dataclasses.asdict(ink) if ink else None
 
 
 def describe(dataset: Any, splitter: Any, parts: Any) -> dict[str, Any]:

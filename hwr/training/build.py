@@ -26,6 +26,7 @@ from hwr.config.instantiate import instantiate, words
 from hwr.data import CharacterDataModule
 from hwr.errors import ConfigError, RunError
 from hwr.inference import checkpoint
+from hwr.inference.loading import model_file
 from hwr.models.pretrained import load_pretrained_backbone
 from hwr.runs import run_folder
 from hwr.training.module import CNN, MLP, CharacterClassifier, GlyphNet, fill
@@ -127,7 +128,7 @@ def load_weights(model: LightningModule, path: str) -> None:
     Raises:
         RunError: There is no checkpoint, or nothing in it fits.
     """
-    file = checkpoint.find(Path(path).expanduser())
+    file = model_file(Path(path).expanduser())
     saved = checkpoint.read(file)["state_dict"]
     own = model.state_dict()
     fits = {name: w for name, w in saved.items() if name in own and w.shape == own[name].shape}

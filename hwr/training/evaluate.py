@@ -18,7 +18,7 @@ from hwr.data.splits import rows_of_writers
 from hwr.errors import DataError, printable
 from hwr.files import atomic_write, expand_user
 from hwr.inference import checkpoint, writer_context
-from hwr.inference.loading import load, logits
+from hwr.inference.loading import load, model_file
 from hwr.inference.recognizer import Recognizer
 from hwr.reporting import metrics
 from hwr.runs import run_folder
@@ -45,7 +45,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
         RunError: There is no checkpoint, it needs a package that isn't trusted, or the folder
             holds a run.
     """
-    path = checkpoint.find(expand_user(config.ckpt_path))
+    path = model_file(expand_user(config.ckpt_path))
     checkpoint.read(path)  # rejects forests and ONNX files
     recognizer = load(path, trust=list(config.trust))
     model, charset = recognizer.model, recognizer.charset
@@ -66,7 +66,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
         image, label = dataset.images[rows] / 255, label[rows]
         more: dict[str, float] = {}
         if writers is None:
-            scores = logits(model, image)
+            scores = checkpoint.logits(model, image)
         else:
             embedded = writer_context.embed(model, image)
             scores = writer_context.relate(model, embedded, writers)
@@ -110,7 +110,7 @@ def _dataset(config: DictConfig, recognizer: Recognizer) -> CharacterDataset:
     height, width = recognizer.size
     wanted = {"height": height, "width": width, "channels": recognizer.channels}
     settings = plain(config.data)
-    for name, value in {**wanted, "preprocessing": recognizer.preprocessing}.items():
+    for name, value in {**wanted, "preprocessing": recognizer.preprocessor.name}.items():
         if name in settings:
             settings[name] = value
     dataset = load_dataset(settings)

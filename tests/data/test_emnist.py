@@ -10,7 +10,7 @@ import torch
 from hwr.config.compose import compose
 from hwr.data import EmnistDataset, load_dataset, synthetic
 from hwr.errors import ConfigError, DataError
-from hwr.preprocessing import images
+from hwr.preprocessing.preprocessor import Preprocessor
 
 BALANCED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
 
@@ -82,7 +82,7 @@ def test_ink_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     first = load()
     assert first.shape == (62, 1, 28, 28)
     with monkeypatch.context() as patch:
-        patch.setattr(images, "PREPARE", {})
+        patch.setattr(Preprocessor, "__call__", None)
         assert torch.equal(load(), first)
     assert EmnistDataset("e", folder, part="test", channels=3).images.shape == (62, 3, 28, 28)
 

@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 import hwr
 from hwr.config.compose import compose
 from hwr.data import CharacterDataset, FolderDataset, load_dataset, synthetic
+from hwr.data import folder as folder_module
 from hwr.errors import ConfigError, DataError
-from hwr.preprocessing import images
 from hwr.reporting.dataset import show
 from hwr.training.train import train
 
@@ -113,13 +113,13 @@ def test_cache(english: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     cache = f"data.cache={tmp_path / 'cache'}"
     first = load(english, cache)
     decoded: list[object] = []
-    original = images.read
+    original = folder_module.open_file
 
     def counted(*arguments: object) -> object:
         decoded.append(arguments)
         return original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(images, "read", counted)
+    monkeypatch.setattr(folder_module, "open_file", counted)
     load(english, cache)
     assert not decoded
     (file,) = (tmp_path / "cache").iterdir()
@@ -284,9 +284,8 @@ def test_images_that_are_rejected(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "own", ["a", "b"])
     frames = [square(number) for number in range(3)]
     frames[0].save(root / "a/0.gif", save_all=True, append_images=frames[1:])
-    Image.new("F", (60, 45)).save(root / "a/1.tiff")
     Image.new("1", (20_000, 20_000)).save(root / "b/0.png")
-    with pytest.raises(DataError, match=r"3 wrong: .*several frames.*floating-point.*more.*pixels"):
+    with pytest.raises(DataError, match=r"2 wrong: .*several frames.*pixels"):
         load(root)
 
 

@@ -31,7 +31,7 @@ from hwr.cli import commands
 from hwr.cli import data as dataset
 from hwr.cli import predict as reading
 from hwr.data import cache, fetch, folder
-from hwr.inference import export, onnxfile
+from hwr.inference import export
 from hwr.reporting import dataset as show
 from hwr.training import evaluate, evaluation, train
 
@@ -181,8 +181,7 @@ def limit_files(most: int) -> None:
 
 
 def limit_onnx() -> None:
-    """Wait two seconds for an ONNX file, instead of a minute."""
-    onnxfile.MAX_SECONDS = 2
+    """Do nothing: ONNX files have no time limit."""
 
 
 def import_from(folder: Path) -> None:

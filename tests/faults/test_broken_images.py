@@ -17,8 +17,9 @@ from hwr.charset import Charset
 from hwr.config.compose import compose
 from hwr.data import load_dataset
 from hwr.inference.recognizer import Recognizer
-from hwr.preprocessing.frame import Frame
-from hwr.preprocessing.inputs import open_picture
+from hwr.preprocessing.decode import open_image
+from hwr.preprocessing.ink import InkStatistics
+from hwr.preprocessing.preprocessor import Preprocessor
 
 SIZE = (120, 90)
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
@@ -202,7 +203,7 @@ def test_broken_images(
                 assert np.abs(data.images[row, 0].numpy() - shown).mean() < 6, "another image"
 
         def single(file: Path = file, shown: Any = shown) -> None:
-            image = open_picture(file)
+            image = open_image(file)
             if shown is not None:
                 assert np.abs(array(image) - shown).mean() < 6, "another image"
 
@@ -232,7 +233,8 @@ def test_large_images(campaign: Campaign, tmp_path: Path, kind: str) -> None:
     else:
         mode = "I" if kind == "wide" else "F"
         isolated(lambda: Image.new(mode, (side, side)).save(file, "TIFF", compression="tiff_lzw"))
-    reader = Recognizer(Charset(("a", "b")), (30, 40), "notebook", None, None, {}, lambda one: one)
+    preprocessor = Preprocessor("notebook", 30, 40)
+    reader = Recognizer(Charset(("a", "b")), preprocessor, None, {}, lambda one: one)
     with campaign.trial("image: large"):
         outcome = isolated(lambda: list(reader.prepared([file] * (6 if kind == "many" else 1))))
         assert outcome.crashed is None, outcome.crashed
@@ -245,9 +247,10 @@ def test_long_images(campaign: Campaign, tmp_path: Path, preprocessing: str) -> 
     image = Image.new("L", (60_000, 900), 180)  # on a gray background, which is normalized
     image.paste(0, (100, 100, 59_000, 150))
     image.rotate(90 if preprocessing == "ink" else 0, expand=True).save(tmp_path / "long.png")
-    usual = Frame(4 / 3, 0.6, 0.5, (0.1, 0.5, 1.0), (0.1, 0.5), (0.05, 0.4))
+    usual = InkStatistics(4 / 3, 0.6, 0.5, (0.1, 0.5, 1.0), (0.1, 0.5), (0.05, 0.4))
     charset = Charset(("a", "b"))
-    reader = Recognizer(charset, (30, 40), preprocessing, None, usual, {}, lambda one: one)
+    preprocessor = Preprocessor(preprocessing, 30, 40, ink=usual)
+    reader = Recognizer(charset, preprocessor, None, {}, lambda one: one)
     with campaign.trial("image: long"):
         outcome = isolated(lambda: reader.prepare(tmp_path / "long.png"))
         assert outcome.crashed is None, outcome.crashed

@@ -17,7 +17,7 @@ from hwr.inference import writer_context
 from hwr.inference.export import export
 from hwr.models import GlyphNet
 from hwr.models.window import crop_around_ink
-from hwr.preprocessing.background import ink_box
+from hwr.preprocessing.ink import ink_box
 from hwr.training.train import train
 
 SIZE = (48, 64)
@@ -73,7 +73,8 @@ def test_the_window_follows_the_ink(image: torch.Tensor) -> None:
 
 
 def test_geometry_is_that_of_the_ink_box(dataset: SyntheticDataset, image: torch.Tensor) -> None:
-    left, top, right, bottom = ink_box(dataset.images[:, 0].numpy()).T
+    arrays = dataset.images[:, 0].numpy()
+    left, top, right, bottom = np.stack([ink_box(array) for array in arrays]).T
     geometry = crop_around_ink(1 - image, 48)[1].numpy()
     expected = [
         np.log(bottom - top + 0.03) + 1.2,

@@ -1,0 +1,175 @@
+"""Open image files, arrays and tensors as Pillow images, gray or RGB."""
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
+
+from hwr.errors import DataError
+from hwr.files import expand_user
+
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "PCX"]
+FORMATS += ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []  # since Pillow 11.3
+"""Formats that are read. Others can hold programs, which Pillow would let Ghostscript run."""
+MAX_PIXELS = 67_000_000
+"""Pixels of an image that is given to a recognizer."""
+
+
+def open_image(source: Any, channels: int = 1) -> Image.Image:
+    """Open one image of any kind, upright, transparent pixels on white.
+
+    Args:
+        source: A path, bytes, an open file, a Pillow image, an array (H, W), (H, W, 1 or 3 or 4)
+            or (1 or 3 or 4, H, W), or a tensor (H, W) or (1 or 3 or 4, H, W); integers from 0 to
+            255, of 16 bits to 65,535, masks of 0 and 1, or floats from 0 to 1.
+        channels: 1 for mode L, 3 for mode RGB.
+
+    Raises:
+        DataError: It isn't an image, or is broken.
+    """
+    name = str(source) if isinstance(source, str | os.PathLike) else "the image"
+    try:
+        if isinstance(source, np.ndarray) or hasattr(source, "requires_grad"):
+            source = _from_array(source)
+        if isinstance(source, Image.Image):
+            return convert(source, channels)
+        if isinstance(source, str | os.PathLike):
+            file: Any = expand_user(source)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            file = BytesIO(source)
+        elif hasattr(source, "read"):
+            file = BytesIO(source.read())
+        else:
+            raise ValueError(
+                f"an object of type {type(source).__name__} is not an image; "
+                "give a path, bytes, a Pillow image, an array or a tensor"
+            )
+        with open_file(file, MAX_PIXELS) as image:
+            return convert(image, channels)
+    except Exception as error:  # Pillow raises many kinds for files that are not images
+        raise DataError(f"{name} cannot be read as an image: {reason(error)}") from error
+
+
+def open_file(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
+    """Open an image file, and decode nothing yet.
+
+    Args:
+        file: Its path, or the file, which must be seekable.
+        max_pixels: How many it may have.
+
+    Raises:
+        Exception: It isn't an image, is broken, or has more pixels; Pillow raises many kinds, and
+            `reason` says in a few words what is wrong.
+    """
+    with Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height}"
+            raise ValueError(f"{size} pixels are more than {max_pixels:,} (data.max_pixels)")
+        if image.format == "PNG":
+            image.verify()  # decoding doesn't check the checksums
+    return Image.open(file, formats=FORMATS)
+
+
+def convert(image: Image.Image, channels: int = 1) -> Image.Image:
+    """Convert any image to mode L (one channel) or RGB (three), upright, transparent on white.
+
+    Raises:
+        ValueError: It is animated, or its numbers have no known range.
+    """
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a phone's photo
+        raise ValueError("it has several frames; save one of them")
+    mode = "L" if channels == 1 else "RGB"
+    image.load()  # rotates a TIFF
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if image.has_transparency_data:
+        result = _on_white(image, mode)
+    elif image.mode[0] in "IF":  # Pillow would clip these to 8 bits
+        result = Image.fromarray(_to_uint8(np.asarray(image))).convert(mode)
+    else:
+        result = image.convert(mode)
+    # Rotated last: the image may have four channels.
+    result.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(result)
+
+
+def upright_aspect(path: Path) -> float:
+    """Return width over height of an upright image file; nothing is decoded."""
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        rotated = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return height / width if rotated else width / height
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words why an image could not be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is none of {', '.join(FORMATS)}"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Return how names of image files end, in lower case."""
+    extensions = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in extensions.items() if name in [*FORMATS, "MPO"])
+
+
+def as_iterable(images: Any) -> Iterable[Any]:
+    """Return one image or many, as `Recognizer.predict` takes them, as an iterable."""
+    if isinstance(images, np.ndarray) or hasattr(images, "requires_grad"):
+        axis = -1 if isinstance(images, np.ndarray) else 0
+        single = images.ndim < 3 or (images.ndim == 3 and images.shape[axis] in (1, 3, 4))
+    else:
+        kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+        single = isinstance(images, kinds) or hasattr(images, "read")
+    result: Iterable[Any] = (images,) if single or not hasattr(images, "__iter__") else images
+    return result
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode not in ("LA", "RGBA"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    alpha = image.getchannel("A")
+    result = Image.new(mode, image.size, "white")
+    result.paste(image.convert(mode), mask=alpha)
+    if np.min(result.getextrema()) > 250:  # white ink on nothing
+        return ImageChops.invert(alpha).convert(mode)
+    return result
+
+
+def _from_array(array: Any) -> Image.Image:
+    channels_first = array.ndim == 3 and array.shape[-1] not in (1, 3, 4)
+    if hasattr(array, "requires_grad"):
+        channels_first = array.ndim == 3
+        array = array.detach().cpu().float().numpy()
+    if channels_first:
+        array = np.moveaxis(array, 0, -1)
+    if array.shape[2:] == (1,):
+        array = array[..., 0]
+    if array.ndim < 2 or not array.size or array.shape[2:] not in ((), (3,), (4,)):
+        raise ValueError(f"an array of shape {array.shape} is not an image")
+    return Image.fromarray(np.ascontiguousarray(_to_uint8(array)))
+
+
+def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Convert integers of 8 or 16 bits, masks, or floats from 0 to 1 or 255, to 0 to 255."""
+    low, high = float(array.min()), float(array.max())
+    if array.dtype.kind == "f":
+        # Interpolation may overshoot by a tenth.
+        factor, slack = (255, 0.1) if high <= 1.1 else (1, 5)
+        if not (-slack <= low and high <= 255 / factor + slack):  # NaN too
+            raise ValueError(f"floats must lie between 0 and 1, or 0 and 255, not {low:g} {high:g}")
+        return np.round(array * factor).clip(0, 255).astype(np.uint8)
+    if array.dtype.kind not in "biu" or low < 0 or high > 65535:
+        raise ValueError(f"values of {array.dtype} must be integers from 0 to 255, or of 16 bits")
+    if high <= 1:  # a mask
+        return array.astype(np.uint8) * np.uint8(255)
+    return (array // 257 if high > 255 else array).astype(np.uint8)

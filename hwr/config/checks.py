@@ -77,7 +77,8 @@ def no_setting(key: str, config: DictConfig) -> str:
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key, child in node.items_ex(resolve=False):
+    for name, child in node.items_ex(resolve=False):
+        key = str(name)
         yield f"{prefix}{key}"
         if OmegaConf.is_dict(child):
             yield from _keys(child, f"{prefix}{key}.")
@@ -118,7 +119,8 @@ def _value_problems(key: str, value: Any, limits: Mapping[str, Any]) -> Iterator
 
 def _contradictions(config: DictConfig) -> Iterator[str]:
     """List settings that don't go with each other, or with a node that has no schema."""
-    data, split, model = (config.get(name) or {} for name in ("data", "split", "model"))
+    groups: list[Any] = [config.get(name) or {} for name in ("data", "split", "model")]
+    data, split, model = groups
     if data.get("channels") == 3 and data.preprocessing != "notebook":
         yield (
             f"data.channels=3 needs data.preprocessing=notebook; "

@@ -69,17 +69,17 @@ def resolve(target: Any, trust: Sequence[str] = ()) -> type[nn.Module]:
     if target in MODELS:
         module = "hwr.models"
     try:
-        found = getattr(importlib.import_module(module), name)
+        model_class = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module may raise anything when it is imported
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{target} cannot be imported: {why}") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
         raise RunError(f"{target} is not a class of models (a subclass of nn.Module)")
-    if target not in MODELS and not _within(found.__module__, trust):
+    if target not in MODELS and not _within(model_class.__module__, trust):
         raise RunError(
-            f"{target} is defined in {found.__module__}, outside of the trusted packages"
+            f"{target} is defined in {model_class.__module__}, outside of the trusted packages"
         )
-    return found
+    return model_class
 
 
 def is_ours(node: dict[str, Any]) -> bool:

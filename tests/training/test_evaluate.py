@@ -58,7 +58,7 @@ def test_mistakes(trained: Path, tmp_path: Path) -> None:
     settings = ["data=synthetic", "data.writers=2"]
     with pytest.raises(RunError, match="no run folder or file"):
         evaluate(compose([*settings, f"ckpt_path={tmp_path / 'absent'}"], "evaluate"), tmp_path)
-    with pytest.raises(RunError, match=r"holds no run folder or file"):
+    with pytest.raises(RunError, match=r"holds none of checkpoints"):
         evaluate(compose([*settings, f"ckpt_path={tmp_path}"], "evaluate"), tmp_path)
     with pytest.raises(DataError, match="no image is by writers=7"):
         evaluate(compose([*settings, f"ckpt_path={trained}", "writers=7"], "evaluate"), tmp_path)

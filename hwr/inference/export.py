@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from hwr.errors import RunError
 from hwr.files import atomic_write
 from hwr.inference.loading import load
 from hwr.inference.onnxfile import open_session
+from hwr.inference.recognizer import Recognizer
 
 CHECKED = 256
 """Images on which the file is compared with the network."""
@@ -48,16 +50,6 @@ def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:
     if not isinstance(recognizer.model, torch.nn.Module):
         raise RunError(f"{run} is not a network; only networks are exported")
     network = torch.nn.Sequential(recognizer.model, torch.nn.Softmax(1)).eval()
-    preprocessor = recognizer.preprocessor
-    card = {
-        "charset": list(recognizer.charset.names),
-        "height": preprocessor.height,
-        "width": preprocessor.width,
-        "channels": preprocessor.channels,
-        "preprocessing": preprocessor.name,
-        "frame": preprocessor.ink and asdict(preprocessor.ink),
-        "about": recognizer.about,
-    }
     random = np.random.default_rng(0)
     image = random.random((CHECKED, recognizer.channels, *recognizer.size), np.float32)
     image[::2] = np.where(image[::2] < 0.1, 0, 1)  # black on white
@@ -75,7 +67,7 @@ def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, {"hwr": json.dumps(card)})
+    onnx.helper.set_model_props(model, {"hwr": json.dumps(_card(recognizer))})
     content = model.SerializeToString()
     (probability,) = open_session(content).run(None, {"image": image})
     with torch.inference_mode():
@@ -89,3 +81,17 @@ def export(run: Path, file: Path, trust: Sequence[str] = ()) -> float:
     with atomic_write(file) as temporary:
         temporary.write_bytes(content)
     return difference
+
+
+def _card(recognizer: Recognizer) -> dict[str, Any]:
+    """Return what `load` needs to know of a model."""
+    preprocessor = recognizer.preprocessor
+    return {
+        "charset": list(recognizer.charset.names),
+        "height": preprocessor.height,
+        "width": preprocessor.width,
+        "channels": preprocessor.channels,
+        "preprocessing": preprocessor.name,
+        "frame": preprocessor.ink and asdict(preprocessor.ink),
+        "about": recognizer.about,
+    }

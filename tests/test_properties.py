@@ -1,4 +1,4 @@
-"""What holds for any labels, writers, charsets, pictures and predictions."""
+"""Test properties of any labels, writers, charsets, images and predictions."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_splits(made: tuple[Any, np.ndarray, np.ndarray]) -> None:
 
 
 @given(names)
-def test_alphabets(labels: list[str]) -> None:
+def test_charsets(labels: list[str]) -> None:
     """Classes in scikit-learn's order; folding joins only what is alike, and twice is once."""
     charset = Charset.of(labels)
     encoder = LabelEncoder().fit(np.array(labels, object))
@@ -87,8 +87,8 @@ def test_alphabets(labels: list[str]) -> None:
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> Image.Image:
-    """Grey pictures of any size, some with little ink."""
+def images(draw: st.DrawFn) -> Image.Image:
+    """Gray images of any size, some with little ink."""
     width, height = draw(st.integers(1, 200)), draw(st.integers(1, 200))
     random = np.random.default_rng(draw(st.integers(0, 10**6)))
     array = np.full((height, width), 255, np.uint8)
@@ -98,15 +98,15 @@ def pictures(draw: st.DrawFn) -> Image.Image:
     return Image.fromarray(array)
 
 
-@given(pictures(), st.integers(1, 60), st.integers(1, 60))
-def test_preprocessing(picture: Image.Image, height: int, width: int) -> None:
+@given(images(), st.integers(1, 60), st.integers(1, 60))
+def test_preprocessing(image: Image.Image, height: int, width: int) -> None:
     """`notebook` is Pillow's resize to the bit; `ink` gives an array of the size."""
-    before = picture.tobytes()
-    array = Preprocessor("notebook", height, width)(picture)
-    np.testing.assert_array_equal(array, np.asarray(picture.resize((width, height))))
-    ink = Preprocessor("ink", height, width)(picture)
+    before = image.tobytes()
+    array = Preprocessor("notebook", height, width)(image)
+    np.testing.assert_array_equal(array, np.asarray(image.resize((width, height))))
+    ink = Preprocessor("ink", height, width)(image)
     assert (ink.shape, ink.dtype) == ((height, width), np.uint8)
-    assert picture.tobytes() == before
+    assert image.tobytes() == before
 
 
 @given(st.integers(0, 10**6), st.integers(2, 20), st.integers(2, 200))

@@ -76,9 +76,8 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         score, own = scores["test"]
         images = dataset.images[parts.test].numpy()
         result = figures.TestResult(images, own, score.exp().numpy(), charset)
-        importance = trees.feature_importances_.reshape(images.shape[1:])
         with SummaryWriter(str(folder)) as writer:
-            _write_events(writer, config, values, result, importance)
+            _write_events(writer, config, values, result)
         predictions = run_folder.rows_of(
             [dataset.files[row] for row in parts.test], own, score, charset
         )
@@ -110,7 +109,6 @@ def _write_events(
     config: DictConfig,
     values: dict[str, Any],
     result: figures.TestResult,
-    importance: NDArray[np.float32],
 ) -> None:
     """Write metrics, plots and hyper-parameters for TensorBoard, and plots as files."""
     results.write_settings(writer, run_folder.settings(config))
@@ -120,7 +118,6 @@ def _write_events(
     if config.plots:
         plots = results.draw(result, "random forest")
         results.save(plots, Path(config.output_dir))
-        plots["weights/importance"] = figures.importance(importance)
         for tag, plot in plots.items():
             writer.add_image(tag, plot, 1, dataformats="HWC")
         results.write_test(writer, result, result.probability, 1)

@@ -22,7 +22,7 @@ class Plots(Callback):
 
     The plots go to TensorBoard, W&B and MLflow, where the trainer has these loggers, and into PNG
     files. TensorBoard also gets embeddings (`features(image)` of the network, else the logits),
-    precision-recall curves, and a table.
+    a precision-recall curve, and a table.
 
     Args:
         folder: Where the PNG files go; None: the trainer's `default_root_dir`.

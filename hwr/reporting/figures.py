@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -74,21 +75,19 @@ def confusion(result: TestResult, title: str) -> Plot:
     names = [shorten(charset.names[index]) for index in shown]
     size = min(14.0, 5.0 + 0.12 * len(shown))
     figure = Figure(figsize=(size, size), dpi=110, layout="constrained")
-    axes = figure.add_subplot(title=title)
+    axes: Any = figure.add_subplot(title=title)
     # Pale: the errors are of interest.
     axes.imshow(np.where(correct > 0, correct, np.nan), cmap="Greys", vmin=0, vmax=3)
     display = ConfusionMatrixDisplay(np.where(wrong > 0, wrong, np.nan), display_labels=names)
-    style = {"cmap": "YlOrRd", "im_kw": {"vmin": 0}, "colorbar": False}
-    display.plot(ax=axes, include_values=False, **style)
+    display.plot(ax=axes, cmap="YlOrRd", im_kw={"vmin": 0}, colorbar=False, include_values=False)
     if wrong.any():
         bar = figure.colorbar(display.im_, ax=axes, shrink=0.5, aspect=40, pad=0.01)
         bar.set_label("errors: share of the images of a class (gray: correct)")
     cells = np.argwhere(wrong > 0)
     for row, column in cells if len(cells) <= MAX_COUNTS else ():
         color = "white" if wrong[row, column] > 0.6 * wrong.max() else "black"
-        text = str(counts[shown[row], shown[column]])
-        place = {"ha": "center", "va": "center", "in_layout": False}
-        axes.text(column, row, text, fontsize=8, color=color, **place)
+        style = {"fontsize": 8, "color": color, "ha": "center", "va": "center"}
+        axes.text(column, row, counts[shown[row], shown[column]], in_layout=False, **style)
     axes.tick_params(top=True, labeltop=True, right=True, labelright=True, length=0, labelsize=9)
     axes.tick_params("x", rotation=90 if max(map(len, names)) > 2 else 0)
     lines = [np.flatnonzero(mask[shown])[:1] for mask in charset.groups().values()]
@@ -131,10 +130,10 @@ def reliability(result: TestResult) -> Plot:
     figure = Figure(figsize=(3.2, 3.8), dpi=200, layout="constrained")
     axes = figure.add_subplot()
     share = np.full(len(correct), 1 / len(correct))
-    style = {"color": "0.85", "label": "share of images"}
-    axes.hist(confidence, bins=15, range=(0, 1), weights=share, **style)
-    style = {"name": "share correct", "ms": 3, "linewidth": 1}
-    CalibrationDisplay.from_predictions(correct, confidence, n_bins=15, ax=axes, **style)
+    axes.hist(confidence, 15, range=(0, 1), weights=share, color="0.85", label="share of images")
+    CalibrationDisplay.from_predictions(
+        correct, confidence, n_bins=15, ax=axes, name="share correct", ms=3, linewidth=1
+    )
     axes.set(xlabel="predicted probability", ylabel="", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return render(figure)
@@ -187,17 +186,9 @@ def grid(title: str, images: NDArray[np.uint8], captions: Sequence[str]) -> Plot
     return np.asarray(canvas)
 
 
-def importance(weight: NDArray[np.float32]) -> Plot:
-    """Draw a forest's feature importance, shape (C, H, W)."""
-    figure = Figure(layout="constrained")
-    axes = figure.add_subplot(title="Importance of each pixel (mean decrease of impurity)")
-    figure.colorbar(axes.imshow(weight.mean(axis=0)), ax=axes, shrink=0.7)
-    return render(figure)
-
-
 def render(figure: Figure) -> Plot:
     """Render a figure to an array."""
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks
         canvas.draw()

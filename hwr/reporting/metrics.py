@@ -24,7 +24,7 @@ class CrossEntropy(MeanMetric):
     def __init__(self) -> None:
         super().__init__(nan_strategy="disable")  # a loss that is NaN has to show
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
+    def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         """Add a batch."""
         super().update(functional.cross_entropy(preds, target, reduction="none"))
 
@@ -45,7 +45,7 @@ class MergedAccuracy(MeanMetric):
         self.merged = torch.from_numpy(merged)
         self.among = torch.from_numpy(np.ones(len(merged), dtype=bool) if among is None else among)
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
+    def update(self, preds: Tensor, target: Tensor) -> None:  # type: ignore[override]
         """Add a batch."""
         preds, target = preds.argmax(1).cpu(), target.cpu()
         correct = self.merged[preds] == self.merged[target]

@@ -57,7 +57,7 @@ def write_settings(writer: SummaryWriter, settings: Mapping[str, Any]) -> None:
 def write_test(
     writer: SummaryWriter, result: TestResult, embedding: NDArray[np.float32], step: int
 ) -> None:
-    """Write precision-recall curves, embeddings and a table of a test for TensorBoard.
+    """Write a precision-recall curve, embeddings and a table of a test for TensorBoard.
 
     Args:
         writer: Where to write.
@@ -71,20 +71,15 @@ def write_test(
         label, prediction, labels=range(len(names)), target_names=names, digits=3, zero_division=0
     )
     writer.add_text("test/per_class", _code(report), step)
-    own = label[:, None] == np.arange(len(names))
-    writer.add_pr_curve("pr/all", own, probability, step)
-    group = result.charset.lookalike()
-    for index in np.flatnonzero(np.bincount(group)[group] > 1):
-        tag = f"pr_confusable/{names[index]}"
-        writer.add_pr_curve(tag, own[:, index], probability[:, index], step)
+    writer.add_pr_curve("pr/all", label[:, None] == np.arange(len(names)), probability, step)
     rows = [
         [names[true], names[guess], "correct" if true == guess else "wrong"]
         for true, guess in zip(label[:MAX_POINTS], prediction, strict=False)
     ]
     stride = -(-max(result.images.shape[2:]) // MAX_THUMBNAIL)
     thumbnails = torch.from_numpy(result.images[:MAX_POINTS, :, ::stride, ::stride]) / 255
-    points = embedding[:MAX_POINTS].astype(np.float64).round(4)  # written as text
     head = ["true", "predicted", "outcome"]
+    points = embedding[:MAX_POINTS].astype(np.float64).round(4)  # written as text
     writer.add_embedding(points, rows, thumbnails, step, "test_images", head)
 
 

@@ -46,7 +46,6 @@ def test_run_folder(tmp_path: Path) -> None:
     assert scalars <= set(events.Tags()["scalars"])
     assert set(events.Tags()["images"]) == {
         *("test/confusion", "test/mistakes", "test/reliability"),
-        "weights/importance",
     }
     trees, card = load_forest(tmp_path / "forest.skops")
     assert "".join(card["charset"]) == CHARACTERS

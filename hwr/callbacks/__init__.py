@@ -1,11 +1,9 @@
 """Lightning callbacks of hwr; all work with any LightningModule and Trainer."""
 
-from hwr.callbacks.checkpoints import AtomicCheckpointIO as AtomicCheckpointIO
-from hwr.callbacks.checkpoints import SaveCard as SaveCard
-from hwr.callbacks.guards import NothingChosenByTest as NothingChosenByTest
-from hwr.callbacks.guards import StopOnNaN as StopOnNaN
-from hwr.callbacks.plots import Plots as Plots
-from hwr.callbacks.seeding import SeedEachEpoch as SeedEachEpoch
+from hwr.callbacks.checkpoints import AtomicCheckpointIO, SaveCard
+from hwr.callbacks.guards import NothingChosenByTest, StopOnNaN
+from hwr.callbacks.plots import Plots
+from hwr.callbacks.seeding import SeedEachEpoch
 
 __all__ = [
     "AtomicCheckpointIO",

@@ -64,7 +64,10 @@ def show(node: Mapping[str, Any], folder: Path) -> str:
     lines = [
         f"{len(frame):,} images of {size}, {len(counts):,} classes of {each} images{writers}",
         frame[["ink_height", "ink_width", "ink_x", "ink_y"]].describe().round(1).to_string(),
-        *(f"{name}: {len(files):,} {'; '.join(files[:5])}" for name, files in odd.items()),
+        *(
+            f"{name}: {len(files):,}  {'; '.join(files[:5])}".rstrip()
+            for name, files in odd.items()
+        ),
         f"overview.png, statistics.png and images.csv are in {folder}",
     ]
     return "\n".join(map(printable, "\n".join(lines).split("\n")))

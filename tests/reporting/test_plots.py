@@ -145,45 +145,41 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {model: root / model for model in ("mlp", "cnn", "forest")}
 
 
-def hparams(folder: Path) -> dict[str, Any]:
-    """Read the row of a run in the HParams tab."""
-    content = events(folder).SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-    start = metadata.parse_session_start_info_plugin_data(content)
-    return {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
-
-
-def test_columns_are_equal_and_of_one_type(runs: dict[str, Path]) -> None:
-    rows = {model: hparams(folder) for model, folder in runs.items()}
-    first, *others = rows.values()
-    for row in others:
-        assert row.keys() == first.keys()
-        assert [type(row[name]) for name in first] == [type(value) for value in first.values()]
-    assert rows["forest"]["LR"] == rows["mlp"]["model.conv_dropout"] == "-"
-    assert rows["mlp"]["model.hidden"] == "100"
-    assert rows["cnn"]["Model"] == "cnn"
-    assert rows["forest"]["augment"] == "-"
-    assert rows["cnn"]["optimizer"] == "KerasRMSprop"
-    for folder in runs.values():
+def test_hparams_are_equal_and_of_one_type(runs: dict[str, Path]) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    for model, folder in runs.items():
+        summary = events(folder).SummaryMetadata(metadata.SESSION_START_INFO_TAG)
+        start = metadata.parse_session_start_info_plugin_data(summary.plugin_data.content)
+        values = start.hparams.items()
+        rows[model] = {name: getattr(value, value.WhichOneof("kind")) for name, value in values}
         for name in ("val_acc", "test_acc", "test_acc_nocase", "fit_seconds"):
             (point,) = events(folder).Scalars(f"hp/{name}")
             assert point.value >= 0
+    types = [{name: type(value) for name, value in row.items()} for row in rows.values()]
+    assert types[0] == types[1] == types[2]
+    assert rows["forest"]["LR"] == rows["mlp"]["model.conv_dropout"] == "-"
+    assert rows["mlp"]["model.hidden"] == "100"
+    assert (rows["cnn"]["Model"], rows["cnn"]["optimizer"]) == ("cnn", "KerasRMSprop")
 
 
 def test_every_model_has_its_plots(runs: dict[str, Path]) -> None:
     for model, folder in runs.items():
         tags = events(folder).Tags()
-        fitted = set() if model == "forest" else {"curves.png"}
-        images = {f"test/{path.stem}" for path in folder.glob("*.png")}
-        assert images == {f"test/{name[:-4]}" for name in FILES - {"curves.png"} | fitted}
-        assert set(tags["images"]) == images | ({"train/batch"} if fitted else set())
-        texts = {"run/settings", "run/environment", "test/per_class"}
-        tensors = {*(f"{name}/text_summary" for name in texts), "pr/all"}
-        assert tensors | ({"custom_scalars__config__"} if fitted else set()) <= set(tags["tensors"])
+        files = {path.name for path in folder.glob("*.png")}
+        images = {f"test/{name[:-4]}" for name in files}
         scalars = {"test/acc", "test/acc_nocase", "test/top3", "train/acc_upper", "test/ece"}
-        assert scalars | ({"val/acc_upper", "train/loss"} if fitted else set()) <= set(
-            tags["scalars"]
-        )
-        assert sum(file.stat().st_size for file in folder.glob("events*")) < 5_000_000
+        texts = ("run/settings", "run/environment", "test/per_class")
+        tensors = {*(f"{name}/text_summary" for name in texts), "pr/all"}
+        if model == "forest":
+            assert files == FILES - {"curves.png"}
+        else:
+            assert files == FILES
+            images.add("train/batch")
+            scalars |= {"val/acc_upper", "train/loss"}
+            tensors.add("custom_scalars__config__")
+        assert images == set(tags["images"])
+        assert scalars <= set(tags["scalars"])
+        assert tensors <= set(tags["tensors"])
         (points,) = folder.glob("*/test_images/tensors.tsv")
         assert len(np.loadtxt(points, delimiter="\t")) == 62
 
@@ -194,14 +190,12 @@ def test_light_callbacks_draw_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_settings_are_flat_and_plain() -> None:
-    flat = columns.flatten(
-        {"seed": 0, "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1, "betas": [0.9, 1]}}
-        | {"scheduler": {}, "monitor": None, "callbacks": {"x": {"_target_": "y"}}}
-    )
-    assert flat == {
-        **{"seed": 0, "optimizer": "torch.optim.SGD", "optimizer.lr": 0.1},
-        **{"optimizer.betas": [0.9, 1], "monitor": "-"},
+def test_settings_are_flat() -> None:
+    optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1, "betas": [0.9, 1]}
+    config = {"seed": 0, "optimizer": optimizer, "monitor": None, "callbacks": {"x": 1}}
+    assert columns.flatten(config) == {
+        **{"seed": 0, "monitor": "-", "optimizer": "torch.optim.SGD"},
+        **{"optimizer.lr": 0.1, "optimizer.betas": [0.9, 1]},
     }
 
 
@@ -230,12 +224,8 @@ def test_any_charset(classes: int) -> None:
 
 
 def test_all_correct() -> None:
-    result = figures.TestResult(
-        np.zeros((2, 3, 200, 300), np.uint8),
-        np.array([0, 1]),
-        np.eye(2, dtype=np.float32),
-        Charset.of("ab"),
-    )
+    images, label = np.zeros((2, 3, 200, 300), np.uint8), np.array([0, 1])
+    result = figures.TestResult(images, label, np.eye(2, dtype=np.float32), Charset.of("ab"))
     assert all(plot.std() > 1 for plot in results.draw(result, "perfect").values())
     assert figures.curves({}, {}).std() > 1
 

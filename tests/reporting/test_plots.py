@@ -184,12 +184,6 @@ def test_every_model_has_its_plots(runs: dict[str, Path]) -> None:
         assert len(np.loadtxt(points, delimiter="\t")) == 62
 
 
-def test_light_callbacks_draw_nothing(tmp_path: Path) -> None:
-    train(compose([*SMALL, "model=mlp", "callbacks=light"]), tmp_path)
-    assert not events(tmp_path).Tags()["images"]
-    assert not list(tmp_path.glob("*.png"))
-
-
 def test_settings_are_flat() -> None:
     optimizer = {"_target_": "torch.optim.SGD", "lr": 0.1, "betas": [0.9, 1]}
     config = {"seed": 0, "optimizer": optimizer, "monitor": None, "callbacks": {"x": 1}}

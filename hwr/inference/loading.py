@@ -1,6 +1,5 @@
 """Load a recognizer from a run folder, checkpoint, ONNX file or forest."""
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -73,18 +72,21 @@ def model_file(path: Path) -> Path:
 
 def _best_run(folder: Path, by: str) -> Path:
     """Return the best run below a folder by a validation metric."""
+    from hwr.runs import records  # brings PyYAML, which a deployment needn't have
+
     if not by.startswith("val/"):
         raise RunError(f"by={by!r} is not a validation metric; choose by one, such as by='val/acc'")
     runs: dict[Path, dict[str, Any]] = {}
     for file in folder.rglob("metrics.json"):
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-        if metrics["val_is_test"]:
+        record = records.read(file.parent)
+        metrics = record.metrics or {} if record else {}
+        if metrics.get("val_is_test"):
             raise RunError(f"{file.parent} was validated on its test split; choose among others")
         if math.isfinite(metrics.get(by, math.nan)) and not metrics.get("partial"):
             runs[file.parent] = metrics
     if not runs:
         raise RunError(f"no run in {folder} has {by}")
-    if len({metrics["data_fingerprint"] for metrics in runs.values()}) > 1:
+    if len({metrics.get("data_fingerprint") for metrics in runs.values()}) > 1:
         raise RunError(f"the runs in {folder} are of different datasets, so {by} can't choose")
     choose = min if by == "val/loss" else max
     return choose(runs, key=lambda run: runs[run][by])

@@ -306,7 +306,7 @@ def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         for number, values in enumerate(metrics):
             (folder / f"{number}/checkpoints").mkdir(parents=True)
-            values = {"val_is_test": False, "data_fingerprint": "a", **values}
+            values = {"val_is_test": False, "data_fingerprint": "a", "config": {}, **values}
             (folder / f"{number}/metrics.json").write_text(json.dumps(values))
         shutil.copy(run / "checkpoints/last.ckpt", folder / "1/checkpoints/last.ckpt")
         return folder
@@ -315,7 +315,10 @@ def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None
     assert hwr.load(best, by="val/acc").size == (30, 40)
     assert hwr.load(runs({"val/loss": 2.0}, {"val/loss": 1.0}, {}), by="val/loss").size == (30, 40)
     assert hwr.load(run.parent, by="val/acc").size == (30, 40)
+    damaged = runs({"val/acc": 1}, {})
+    (damaged / "1/metrics.json").write_text('{"val/acc": 0.')
     for folder, words in (
+        (damaged, r"1/metrics.json can't be read"),
         (runs({"val/acc": 1}, {"val_is_test": True}), "validated on its test split"),
         (runs({"val/acc": 1, "partial": True}, {}), "no run in .* has val/acc"),
         (runs({"val/acc": 0.7}, {"val/acc": 0.6}), "0 holds none of checkpoints"),

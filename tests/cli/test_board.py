@@ -98,7 +98,7 @@ def show(browser: Any, board: str) -> Iterator[Callable[..., Any]]:
         ("timeseries", ["mlp", "cnn", "forest", "Smoothed"]),
         ("custom_scalars", ["training and validation", "acc_nocase", "acc_digits"]),
         ("text", ["tag: run/settings/text_summary", "tag: run/environment/text_summary"]),
-        ("pr_curves", ["tag: pr/all", "tag: pr_confusable/0"]),
+        ("pr_curves", ["tag: pr/all"]),
     ],
 )
 def test_pages(show: Callable[..., Any], name: str, texts: list[str]) -> None:

@@ -1,7 +1,9 @@
-"""hwr-evaluate: test a checkpoint on a dataset that it was not trained on."""
+"""Test a model: after its training, and with hwr-evaluate on another dataset."""
 
 import json
+import math
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,89 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from torch import nn
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from hwr.config.compose import plain
-from hwr.data import CharacterDataset, load_dataset
+from hwr.data import CharacterDataModule, CharacterDataset, load_dataset
 from hwr.data.splits import rows_of_writers
-from hwr.errors import DataError, printable
+from hwr.errors import DataError, RunError, printable
 from hwr.files import atomic_write, expand_user
 from hwr.inference import checkpoint, writer_context
 from hwr.inference.loading import load, model_file
 from hwr.inference.recognizer import Recognizer
 from hwr.reporting import metrics
+from hwr.reporting.loggers import logged_metrics
 from hwr.runs import run_folder
+
+
+def test(
+    trainer: Trainer, model: LightningModule, data: Any
+) -> tuple[dict[str, Any], list[run_folder.Prediction], NDArray[np.int64] | None]:
+    """Test a fitted model.
+
+    Args:
+        trainer: Of one process.
+        model: The LightningModule.
+        data: The data module.
+
+    Returns:
+        The metrics, the rows of `predictions.csv`, and the writer of each test image, shape (N,);
+        None where writers are unknown.
+
+    Raises:
+        RunError: The test loss is NaN or infinite.
+    """
+    loader, limit = data.test_dataloader(), trainer.limit_test_batches
+    count = min(len(loader), limit) if isinstance(limit, int) else int(limit * len(loader))
+    logged: dict[str, float] = {}
+    if count and is_overridden("test_step", model):
+        trainer.test(model, datamodule=data, verbose=False)
+        logged = logged_metrics(trainer)
+    if not math.isfinite(logged.get("test/loss", 0.0)):
+        raise RunError(
+            f"test/loss is {logged['test/loss']}: the weights have grown too large; "
+            "a lower optimizer.lr may help"
+        )
+    batches = list(islice(loader, count))
+    log_probability, label = predict(trainer, model, batches, len(data.charset))
+    values = metrics.evaluate(log_probability, label, data.charset) if len(label) else {}
+    files, writers = [str(number) for number in range(len(label))], None
+    if isinstance(data, CharacterDataModule):
+        rows = data.parts.test[: len(label)]
+        files = [data.dataset.files[row] for row in rows]
+        writers = None if data.dataset.writers is None else data.dataset.writers[rows]
+    network: Any = getattr(model, "model", None)
+    if writers is not None and len(label) and hasattr(network, "relate"):
+        images = torch.cat([batch[0] for batch in batches])
+        embedded = writer_context.embed(network.cpu().float().eval(), images)
+        values |= writer_context.metrics(network, embedded, label.numpy(), writers, data.charset)
+    result: dict[str, Any] = {f"test/{name}": value for name, value in values.items()}
+    partial = bool(trainer.fast_dev_run) or count < len(loader)  # type: ignore[attr-defined]
+    predictions = run_folder.rows_of(files, label.numpy(), log_probability, data.charset)
+    return {**result, **logged, "partial": partial}, predictions, writers
+
+
+def predict(
+    trainer: Trainer, model: LightningModule, batches: list[Any], classes: int
+) -> tuple[Tensor, Tensor]:
+    """Predict batches of images and labels.
+
+    Returns:
+        Log-probabilities (N, C) and labels (N,); N is 0 where the model gives no logits.
+    """
+    # Lightning's own predict_step calls forward on the batch.
+    inputs = batches if is_overridden("predict_step", model) else [batch[0] for batch in batches]
+    loader: Any = DataLoader(inputs, batch_size=None)  # type: ignore[arg-type]
+    outputs: Any = trainer.predict(model, loader) if inputs else []
+    shapes = [getattr(output, "shape", None) for output in outputs]
+    label = [batch[1] for batch in batches]
+    if not label or shapes != [(len(part), classes) for part in label]:
+        return torch.empty(0, classes), torch.empty(0, dtype=torch.long)
+    return functional.log_softmax(torch.cat(outputs).float().cpu(), dim=1), torch.cat(label)
 
 
 def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -48,33 +120,18 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
     path = model_file(expand_user(config.ckpt_path))
     checkpoint.read(path)  # rejects forests and ONNX files
     recognizer = load(path, trust=list(config.trust))
-    model, charset = recognizer.model, recognizer.charset
     dataset = _dataset(config, recognizer)
+    charset, writers = recognizer.charset, dataset.writers
     label = charset.encode(dataset.charset.names)[dataset.labels.numpy()]
     rows = np.arange(len(label))
     if config.writers is not None:
-        rows = rows_of_writers(config.writers, dataset.writers, "writers")
-    if recognizer.about.get("data_fingerprint") == dataset.fingerprint:
-        print(
-            "hwr-evaluate: this model was trained on images of this very dataset "
-            f"(split={printable(str(recognizer.about.get('split')))}); "
-            "its metrics on those images are not those of a test",
-            file=sys.stderr,
-        )
-    writers = _writers(model, dataset.writers)[rows] if config.context else None
+        rows = rows_of_writers(config.writers, writers, "writers")
+    label, groups = label[rows], rows if writers is None else writers[rows]
     with run_folder.started(folder, config):
-        image, label = dataset.images[rows] / 255, label[rows]
-        more: dict[str, float] = {}
-        if writers is None:
-            scores = checkpoint.logits(model, image)
-        else:
-            embedded = writer_context.embed(model, image)
-            scores = writer_context.relate(model, embedded, writers)
-            more = writer_context.metrics(model, embedded, label, writers, charset)
-        scores = functional.log_softmax(scores, dim=1)
-        correct = (scores.argmax(1).numpy() == label).astype(float)
-        groups = np.arange(len(rows)) if dataset.writers is None else dataset.writers[rows]
-        low, high = metrics.bootstrap(correct, groups)
+        scores, with_context = _scores(
+            config, recognizer, dataset.images[rows] / 255, label, groups
+        )
+        low, high = metrics.bootstrap((scores.argmax(1).numpy() == label).astype(float), groups)
         result: dict[str, Any] = {
             "ckpt_path": str(path),
             "data": dataset.name,
@@ -85,7 +142,7 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
             **metrics.evaluate(scores, torch.from_numpy(label), charset),
             "acc_low": low,
             "acc_high": high,
-            **more,
+            **with_context,
             "config": run_folder.settings(config),
         }
         files = [dataset.files[row] for row in rows]
@@ -102,32 +159,44 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _dataset(config: DictConfig, recognizer: Recognizer) -> CharacterDataset:
-    """Load the dataset, its images prepared as those that the model was trained on.
-
-    Raises:
-        DataError: The dataset has no settings for that, and images of another shape.
-    """
+    """Load the dataset, its images prepared as those that the model was trained on."""
     height, width = recognizer.size
-    wanted = {"height": height, "width": width, "channels": recognizer.channels}
-    settings = plain(config.data)
-    for name, value in {**wanted, "preprocessing": recognizer.preprocessor.name}.items():
-        if name in settings:
-            settings[name] = value
-    dataset = load_dataset(settings)
-    shape = tuple(dataset.images.shape[1:])
-    if shape != (recognizer.channels, height, width):
+    wanted: dict[str, Any] = {"height": height, "width": width, "channels": recognizer.channels}
+    wanted["preprocessing"] = recognizer.preprocessor.name
+    node = plain(config.data)
+    dataset = load_dataset(node | {key: wanted[key] for key in wanted.keys() & node.keys()})
+    shape, expected = tuple(dataset.images.shape[1:]), (recognizer.channels, height, width)
+    if shape != expected:
         raise DataError(
-            f"images of data={dataset.name} have shape {shape}, but the model takes "
-            f"{(recognizer.channels, height, width)} (channels, height, width)"
+            f"images of data={dataset.name} have shape {shape}, but the model takes {expected} "
+            "(channels, height, width)"
+        )
+    if config.context and not hasattr(recognizer.model, "relate"):
+        kind = type(recognizer.model).__name__
+        raise DataError(f"context=writer needs a checkpoint of model=glyphnet, not of {kind}")
+    if config.context and dataset.writers is None:
+        raise DataError("context=writer needs to know who wrote each image; this dataset doesn't")
+    if recognizer.about.get("data_fingerprint") == dataset.fingerprint:
+        print(
+            "hwr-evaluate: this model was trained on images of this very dataset "
+            f"(split={printable(str(recognizer.about.get('split')))}); "
+            "its metrics on those images are not those of a test",
+            file=sys.stderr,
         )
     return dataset
 
 
-def _writers(model: nn.Module, writers: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Return the writer of each image, if both model and dataset allow writer context."""
-    if not hasattr(model, "relate"):
-        kind = type(model).__name__
-        raise DataError(f"context=writer needs a checkpoint of model=glyphnet, not of {kind}")
-    if writers is None:
-        raise DataError("context=writer needs to know who wrote each image; this dataset doesn't")
-    return writers
+def _scores(
+    config: DictConfig,
+    recognizer: Recognizer,
+    image: Tensor,
+    label: NDArray[np.int64],
+    writers: NDArray[np.int64],
+) -> tuple[Tensor, dict[str, float]]:
+    """Compute log-probabilities (N, C), and the metrics with writer context if it is asked for."""
+    model = recognizer.model
+    if not config.context:
+        return functional.log_softmax(checkpoint.logits(model, image), dim=1), {}
+    embedded = writer_context.embed(model, image)
+    scores = functional.log_softmax(writer_context.relate(model, embedded, writers), dim=1)
+    return scores, writer_context.metrics(model, embedded, label, writers, recognizer.charset)

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from torchmetrics import MetricCollection
 
 from hwr.charset import Charset
 from hwr.config.instantiate import instantiate
@@ -19,8 +20,19 @@ from hwr.inference import checkpoint, trust
 from hwr.reporting import metrics
 from hwr.reporting.loggers import logged_metrics
 
-LIGHTNINGS = ("interval", "frequency", "monitor")
-"""Keys of a scheduler node that are Lightning's, not the scheduler's."""
+CARD = ("charset", "height", "width", "channels", "preprocessing", "frame", "about")
+"""Hyper-parameters that a checkpoint repeats under `hwr`, where a Recognizer reads them."""
+SAFE_MODULES = (
+    *("torch.optim", "torch.optim.lr_scheduler"),
+    *("hwr.training.optimizers", "hwr.training.schedulers"),
+)
+"""Modules whose optimizers and schedulers a checkpoint may name."""
+
+
+def fill(function: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the values that the signature of a class or function names."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in values.items() if name in names}
 
 
 class CharacterClassifier(LightningModule):
@@ -45,6 +57,9 @@ class CharacterClassifier(LightningModule):
         frame: How ink lies in the training images, plain values; None: not known.
         label_smoothing: Share of the target that is spread over all classes, 0 to below 1.
         about: What else the checkpoint says of the training, plain values.
+
+    Raises:
+        RunError: `model` names another network than that of this class, or none that is trusted.
     """
 
     target: ClassVar[str | None] = None
@@ -68,9 +83,13 @@ class CharacterClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.charset = charset if isinstance(charset, Charset) else Charset(tuple(charset))
+        shape = {"num_classes": len(self.charset), "in_channels": channels}
+        shape |= {"height": height, "width": width}
         node = {**({"_target_": self.target} if self.target else {}), **(model or {})}
         if self.target and node["_target_"] != self.target:
             raise RunError(f"{type(self).__name__} is not for {node['_target_']}")
+        kind = trust.resolve(node["_target_"]) if network is None else type(network)
+        node = fill(kind, shape) | node
         self.save_hyperparameters(
             {
                 "charset": list(self.charset.names),
@@ -87,31 +106,15 @@ class CharacterClassifier(LightningModule):
             },
             logger=False,
         )
-        self.model: Any = trust.build(self.node()) if network is None else network
+        self.model: Any = trust.build(node) if network is None else network
         collection = metrics.collection(self.charset)
         self.train_metrics, self.val_metrics = collection.clone(), collection.clone()
-        self._outputs: list[tuple[Tensor, Tensor]] = []
         self._train_outputs: list[tuple[Tensor, Tensor]] = []
-
-    def node(self) -> dict[str, Any]:
-        """Return the node of the network with all arguments that its signature names."""
-        hp = self.hparams
-        shape = {
-            "num_classes": len(self.charset),
-            "in_channels": hp["channels"],
-            "height": hp["height"],
-            "width": hp["width"],
-        }
-        kind = (
-            type(self.model) if hasattr(self, "model") else trust.resolve(hp["model"]["_target_"])
-        )
-        node: dict[str, Any] = fill(kind, shape) | hp["model"]
-        return node
+        self._outputs: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (N, C) of images (N, channels, H, W)."""
-        logits: Tensor = self.model(image)
-        return logits
+        return self.model(image)
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
         """Compute the loss of a batch of images and labels."""
@@ -139,8 +142,7 @@ class CharacterClassifier(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Compute logits (N, C) of a batch of images, or of images and labels."""
-        logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
-        return logits
+        return self(batch if isinstance(batch, Tensor) else batch[0])
 
     # Metrics are computed once an epoch over all its logits: the same values as after every
     # batch, for a fraction of the time that updates after each step of a small network take.
@@ -151,37 +153,37 @@ class CharacterClassifier(LightningModule):
         Callbacks see them in their `on_train_epoch_end`.
         """
         if self.trainer.is_last_batch:
-            self._log_metrics("train", self._train_outputs)
+            self._log_metrics("train", self.train_metrics, self._train_outputs)
 
     def on_train_epoch_end(self) -> None:
         """Log the training metrics of an epoch that `max_steps` has cut off."""
         if self._train_outputs:
-            self._log_metrics("train", self._train_outputs)
+            self._log_metrics("train", self.train_metrics, self._train_outputs)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
-        self._log_metrics("val", self._outputs)
+        self._log_metrics("val", self.val_metrics, self._outputs)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics, with calibration error and areas under curves."""
-        logits, label = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
+        logits, label = (torch.cat(parts).cpu() for parts in zip(*self._outputs, strict=True))
         self._outputs.clear()
-        scores = functional.log_softmax(logits.float().cpu(), dim=1)
-        values = metrics.evaluate(scores, label.cpu(), self.charset)
+        log_probability = functional.log_softmax(logits.float(), dim=1)
+        values = metrics.evaluate(log_probability, label, self.charset)
         self.log_dict({f"test/{name}": value for name, value in values.items()})
 
-    def _log_metrics(self, stage: str, outputs: list[tuple[Tensor, Tensor]]) -> None:
-        collection = self.train_metrics if stage == "train" else self.val_metrics
+    def _log_metrics(
+        self, stage: str, collection: MetricCollection, outputs: list[tuple[Tensor, Tensor]]
+    ) -> None:
         logits, label = (torch.cat(parts) for parts in zip(*outputs, strict=True))
         outputs.clear()
         collection.update(logits.float(), label)
         values = metrics.drop_undefined(collection.compute())  # of all processes
         collection.reset()
-        shown = {f"{stage}/{name}": values.pop(name) for name in ("loss", "acc")}
         once: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": 1}
-        self.log_dict(shown, prog_bar=True, sync_dist=True, **once)
-        others = {f"{stage}/{name}": value for name, value in values.items()}
-        self.log_dict(others, sync_dist=True, **once)
+        for name, value in values.items():
+            on_bar = name in ("loss", "acc")
+            self.log(f"{stage}/{name}", value, prog_bar=on_bar, sync_dist=True, **once)
 
     def configure_optimizers(self) -> Any:
         """Instantiate optimizer and scheduler from their nodes."""
@@ -193,21 +195,19 @@ class CharacterClassifier(LightningModule):
         node = dict(self.hparams["scheduler"])
         if not node:
             return optimizer
-        lightnings = {key: node.pop(key) for key in LIGHTNINGS if key in node}
+        settings = {k: node.pop(k) for k in ("interval", "frequency", "monitor") if k in node}
         if "total_steps" in inspect.signature(get_object(node["_target_"])).parameters:
             node.setdefault("total_steps", int(self.trainer.estimated_stepping_batches))
-        scheduler = instantiate(node, "scheduler", optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, **lightnings},
-        }
+        settings["scheduler"] = instantiate(node, "scheduler", optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a Recognizer needs, and the metrics of the epoch."""
-        names = ("charset", "height", "width", "channels", "preprocessing", "frame", "about")
-        card = {name: self.hparams[name] for name in names}
-        card |= {"state_dict_prefix": "model.", "metrics": logged_metrics(self.trainer)}
-        checkpoint["hwr"] = {"model": self.node(), **card}
+        checkpoint["hwr"] = {
+            **{name: self.hparams[name] for name in ("model", *CARD)},
+            "state_dict_prefix": "model.",
+            "metrics": logged_metrics(self.trainer),
+        }
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **settings: Any) -> Self:
@@ -219,48 +219,30 @@ class CharacterClassifier(LightningModule):
         """
         checkpoint.read(Path(checkpoint_path))
         model = super().load_from_checkpoint(checkpoint_path, *args, **settings)
-        for name in ("optimizer", "scheduler"):  # as they are now: a file has several places
-            node = model.hparams[name]
-            if name not in settings and node and not _is_known(node):
+        for name in ("optimizer", "scheduler"):  # of the model: a file has them in several places
+            node = dict(model.hparams[name])
+            target = str(node.pop("_target_", "torch.optim."))
+            safe = target.rpartition(".")[0] in SAFE_MODULES and "_target_" not in repr(node)
+            if not safe and name not in settings:
                 raise RunError(
-                    f"{checkpoint_path} names the {name} {node.get('_target_')}, which isn't "
-                    f"torch's or hwr's own; give {name}= yourself"
+                    f"{checkpoint_path} names the {name} {target}, which isn't torch's or hwr's "
+                    f"own; give {name}= yourself"
                 )
         return model
-
-
-def _is_known(node: Mapping[str, Any]) -> bool:
-    """Return whether a node names an optimizer or scheduler of torch or hwr, and nothing else."""
-    module, _, name = str(node.get("_target_")).rpartition(".")
-    ours = ("hwr.training.optimizers", "hwr.training.schedulers")
-    known = module in ("torch.optim", "torch.optim.lr_scheduler", *ours) and name.isidentifier()
-    return known and not any("_target_" in repr(v) for k, v in node.items() if k != "_target_")
-
-
-def fill(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the values that the signature of a class or function names."""
-    names = inspect.signature(kind).parameters
-    return {name: value for name, value in values.items() if name in names}
 
 
 class MLP(CharacterClassifier):
     """The notebook's MLP (`hwr.models.MLP`), trained by Keras' Adam."""
 
     target = "hwr.models.MLP"
-    default_optimizer: ClassVar[dict[str, Any]] = {
-        "_target_": "hwr.training.optimizers.KerasAdam",
-        "lr": 5e-4,
-    }
+    default_optimizer: ClassVar = {"_target_": "hwr.training.optimizers.KerasAdam", "lr": 5e-4}
 
 
 class CNN(CharacterClassifier):
     """The notebook's CNN (`hwr.models.CNN`), trained by Keras' RMSprop."""
 
     target = "hwr.models.CNN"
-    default_optimizer: ClassVar[dict[str, Any]] = {
-        "_target_": "hwr.training.optimizers.KerasRMSprop",
-        "lr": 5e-4,
-    }
+    default_optimizer: ClassVar = {"_target_": "hwr.training.optimizers.KerasRMSprop", "lr": 5e-4}
 
 
 class GlyphNet(CharacterClassifier):
@@ -282,7 +264,6 @@ class GlyphNet(CharacterClassifier):
         if len(batch) == 2:
             return super().training_step(batch, batch_idx)
         image, label, writer = batch
-        network: Any = self.model
-        alone, in_context = network.forward_with_context(image, writer)
-        self._train_outputs.append((alone.detach(), label))
-        return self.loss(alone, label) + self.loss(in_context, label)
+        logits, logits_with_context = self.model.forward_with_context(image, writer)
+        self._train_outputs.append((logits.detach(), label))
+        return self.loss(logits, label) + self.loss(logits_with_context, label)

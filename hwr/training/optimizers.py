@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 
@@ -29,29 +28,23 @@ class KerasRMSprop(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Make one step and return the result of the closure."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
+            states = [self.state[weight] for weight in weights]
+            for weight, state in zip(weights, states, strict=True):
+                if not state:
+                    state["square"] = torch.zeros_like(weight)
             gradients = [weight.grad for weight in weights]
-            squares = [self._square(weight) for weight in weights]
+            squares = [state["square"] for state in states]
             torch._foreach_mul_(squares, group["rho"])
             torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["rho"])
             roots = torch._foreach_add(squares, group["eps"])
             torch._foreach_sqrt_(roots)
             torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
         return loss
-
-    def _square(self, weight: Tensor) -> Tensor:
-        state = self.state[weight]
-        if not state:
-            state["square"] = torch.zeros_like(weight)
-        square: Tensor = state["square"]
-        return square
 
 
 class KerasAdam(Adam):

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run, and whether another run may go on from it."""
+"""Describe a run in its checkpoints, and check that another run may resume from them."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -6,67 +6,57 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from hwr.data import CharacterDataModule
 from hwr.errors import RunError
 from hwr.files import expand_user
 from hwr.inference import checkpoint
 from hwr.runs import run_folder
-from hwr.runs.records import flatten
+from hwr.runs.records import difference, flatten
 
-MAY_DIFFER = frozenset(
-    {
-        *("ckpt_path", "init_from", "optimized_metric", "compile", "data.root", "data.cache"),
-        *("data.num_workers", "data.pin_memory", "data.persistent_workers"),
-    }
-)
-"""Settings that don't change what is trained; of `trainer` none is compared but max_epochs."""
+MAY_DIFFER = {
+    *("ckpt_path", "init_from", "optimized_metric", "compile", "data.root", "data.cache"),
+    *("data.num_workers", "data.pin_memory", "data.persistent_workers"),
+}
+"""Settings that don't change what is trained; nor do those of `trainer`, except max_epochs."""
 
 
 def about(config: DictConfig, data: Any) -> dict[str, Any]:
-    """Say what a model is trained on, plain values.
+    """Describe what a model is trained on, in plain values.
 
     Args:
         config: The settings.
         data: The data module, set up.
     """
+    if isinstance(data, CharacterDataModule):
+        described = run_folder.describe(data.dataset, data.split, data.parts)
+    else:
+        loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+        counts = [len(getattr(loader, "dataset", ())) for loader in loaders]
+        described = {
+            **dict(zip(("train_images", "val_images", "test_images"), counts, strict=True)),
+            "data": type(data).__name__.lower(),
+            "classes": len(data.charset),
+            "split": "own",
+            "val_is_test": False,
+            "data_fingerprint": None,
+        }
+    if config.model.get("backbone") == "lcnet":
+        described["began_with"] = "PP-OCRv6_rec_small (Baidu, Apache License 2.0)"
     return {
         "hwr_version": version("hwr"),
-        **describe(data),
+        **described,
         "seed": config.seed,
-        **pretrained_by(config),
         "config": run_folder.settings(config),
     }
 
 
-def describe(data: Any) -> dict[str, Any]:
-    """Describe data and split of any data module."""
-    if hasattr(data, "parts"):
-        return run_folder.describe(data.dataset, data.split, data.parts)
-    loaders = {"train": data.train_dataloader, "val": data.val_dataloader}
-    loaders["test"] = data.test_dataloader
-    return {
-        "data": type(data).__name__.lower(),
-        "classes": len(data.charset),
-        "split": "own",
-        "val_is_test": False,
-        **{f"{part}_images": _length(loader()) for part, loader in loaders.items()},
-        "data_fingerprint": None,
-    }
-
-
-def pretrained_by(config: DictConfig) -> dict[str, str]:
-    """Name the published weights that a network begins with, if it does."""
-    if config.model.get("backbone") != "lcnet":
-        return {}
-    return {"began_with": "PP-OCRv6_rec_small (Baidu, Apache License 2.0)"}
-
-
-def check(config: DictConfig, charset: list[str], about: dict[str, Any]) -> Path | None:
+def check(config: DictConfig, data: Any, about: dict[str, Any]) -> Path | None:
     """Reject a checkpoint that would not continue this very run.
 
     Args:
         config: The settings.
-        charset: The classes of the data.
-        about: What `about` says of this run.
+        data: The data module.
+        about: What `about` returned for this run.
 
     Returns:
         The checkpoint to resume from; None: the run starts anew.
@@ -82,38 +72,25 @@ def check(config: DictConfig, charset: list[str], about: dict[str, Any]) -> Path
         path = path / "checkpoints/last.ckpt"
     saved = checkpoint.read(path)
     try:
-        card, epochs = saved["hwr"], int(saved["epoch"]) + 1
-        classes, earlier = list(card["charset"]), dict(flatten(card["about"]["config"]))
-        fingerprint = card["about"]["data_fingerprint"]
-        list(map(float, card.get("metrics", {}).values()))
-    except Exception as error:  # whatever a damaged file holds
-        raise RunError(f"{path} is no checkpoint of hwr-train") from error
-    now = dict(flatten(about["config"]))
-    for key in sorted(earlier.keys() | now.keys()):
-        if _compared(key, bool(config.scheduler)) and earlier.get(key) != now.get(key):
-            raise RunError(
-                f"ckpt_path={path} was made with {key}={earlier.get(key)}, "
-                f"but this run has {key}={now.get(key)}"
-            )
-    if classes != charset:
-        raise RunError(
-            f"ckpt_path={path} has another charset: {len(classes)} classes, "
-            f"not the {len(charset)} of this dataset"
-        )
-    if fingerprint != about["data_fingerprint"]:
-        raise RunError(f"ckpt_path={path} was made with other images (data_fingerprint differs)")
+        before, charset = saved["hwr"]["about"], saved["hwr"]["charset"]
+        settings, epochs = _compared(before["config"]), saved["epoch"] + 1
+        fingerprint = before["data_fingerprint"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} was not written by hwr-train; use init_from={path}") from error
+    if changed := difference(settings, _compared(about["config"])):
+        raise RunError(f"ckpt_path={path} was made with {changed}")
+    if (charset, fingerprint) != (list(data.charset.names), about["data_fingerprint"]):
+        raise RunError(f"ckpt_path={path} was made with other images or classes")
     if epochs > config.trainer.max_epochs:
         most = config.trainer.max_epochs
         raise RunError(f"ckpt_path={path} has {epochs} epochs, more than trainer.max_epochs={most}")
     return path
 
 
-def _compared(key: str, has_schedule: bool) -> bool:
-    if key.startswith("trainer."):
-        return key == "trainer.max_epochs" and has_schedule  # made for so many epochs
-    return key not in MAY_DIFFER
-
-
-def _length(loader: Any) -> int:
-    dataset: Any = getattr(loader, "dataset", None)
-    return len(dataset) if hasattr(dataset, "__len__") else 0
+def _compared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Select the settings that change what is trained, by dotted key."""
+    flat_settings = dict(flatten(settings))
+    ignored = {key for key in flat_settings if key.startswith("trainer.")} | MAY_DIFFER
+    if settings["scheduler"]:  # which is made for so many epochs
+        ignored.remove("trainer.max_epochs")
+    return {key: value for key, value in flat_settings.items() if key not in ignored}

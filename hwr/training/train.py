@@ -1,23 +1,37 @@
-"""hwr-train: settings -> fit -> test -> run folder."""
+"""Train a network: instantiate, fit, test, write the run folder."""
 
+import logging
 import os
 import signal
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning import LightningModule, Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from hwr.callbacks import AtomicCheckpointIO, NothingChosenByTest
+from hwr.config.compose import plain
+from hwr.config.instantiate import instantiate
 from hwr.errors import ConfigError, RunError, UserError
 from hwr.inference import checkpoint
 from hwr.reporting import loggers as reporting
 from hwr.runs import run_folder
-from hwr.training import build, evaluation, resume
+from hwr.training import build, evaluate, resume
 from hwr.training.memory import keep_freed_memory
-from hwr.training.module import CharacterClassifier, GlyphNet
+
+NOISE = (
+    *(r"`isinstance\(treespec, LeafSpec\)` is deprecated", ".*does not have many workers"),
+    *("Checkpoint directory .* exists and is not empty", "The dirpath has changed"),
+    *(".*with models that have no learning rate schedulers", "You requested to overfit"),
+    "Total length of `list` across ranks is zero",  # no validation images
+    "The number of training batches",  # metrics are logged once an epoch
+)
+"""Warnings of Lightning that say nothing new to a user of hwr-train."""
 
 
 def train(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -41,116 +55,144 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     keep_freed_memory()
     # Lightning makes torch's optimizers ask NVML for a GPU at every step; CUDA's own check is fast.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
-    seed_everything(config.seed, workers=True, verbose=False)
-    data: Any = build.build_data(config)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = build.build_data(config)
     about = resume.about(config, data)
-    ckpt_path = resume.check(config, list(data.charset.names), about)
-    model, needed = build.build_model(config, data, about)
-    if config.init_from and not ckpt_path:
-        build.load_weights(model, config.init_from)
-    loggers = build.build_loggers(config)
-    callbacks = build.build_callbacks(config, bool(loggers), about["val_is_test"])
-    check_monitor(config, model)
-    validates = about["val_images"] > 0
-    trainer = build.build_trainer(config, [*callbacks, *needed], loggers, validates)
-    if config.compile:
-        (model.model if isinstance(model, CharacterClassifier) else model).compile()
+    ckpt_path = resume.check(config, data, about)
+    model, callbacks = build.build_model(config, data, about)
+    loggers, timer = _instantiate_group(config, "logger"), pl.callbacks.Timer(verbose=False)
+    callbacks += [*_callbacks(config, model, bool(loggers), about["val_is_test"]), timer]
+    trainer = _trainer(config, callbacks, loggers)
     if not trainer.is_global_zero:
-        fit(trainer, model, data, ckpt_path)
+        _fit(trainer, model, data, ckpt_path)
         return {}
     with run_folder.started(folder, config), reporting.logged(trainer.loggers, config):
-        metrics = fit(trainer, model, data, ckpt_path)
-        best = best_checkpoint(trainer)
-        tester = evaluation.single_process(trainer)
-        metrics |= evaluation.test(tester, model, data, best)
-        logits, label = evaluation.predict(tester, model, data)
-        done: dict[str, Any] = {
-            "model": build.name_of(config.model),
+        fitted, epochs = _fit(trainer, model, data, ckpt_path), trainer.current_epoch
+        reported = epochs
+        if best := _saved(trainer, monitored=True):
+            saved = checkpoint.read(Path(best))
+            model.load_state_dict(saved["state_dict"])
+            fitted |= saved["hwr"]["metrics"]
+            reported = saved["epoch"] + 1
+        if trainer.world_size > 1:  # one process, so that each image is tested once
+            torch.distributed.destroy_process_group()
+            one = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+            trainer = _trainer(config, callbacks, loggers, **one)
+        tested, predictions, writers = evaluate.test(trainer, model, data)
+        metrics: dict[str, Any] = {
+            "model": str(config.model._target_).rpartition(".")[2].lower(),
             **{name: value for name, value in about.items() if name != "config"},
-            **evaluation.measured(logits, label, data.charset),
-            **metrics,
-            "partial": evaluation.is_partial(tester, data),
+            **fitted,
+            **tested,
             "parameters": sum(weights.numel() for weights in model.parameters()),
-            "epochs": trainer.current_epoch,
-            "reported_epoch": epoch_of(best) if best else trainer.current_epoch,
-            "fit_seconds": fit_seconds(trainer),
+            "epochs": epochs,
+            "reported_epoch": reported,
+            "fit_seconds": timer.time_elapsed("train"),
         }
-        if isinstance(model, GlyphNet):
-            done |= evaluation.with_writer_context(model, data)
-        reporting.log_tensorboard_hparams(trainer.loggers, run_folder.settings(config), done)
-        predictions, groups = evaluation.rows(data, logits, label)
-        return run_folder.finish(folder, config, done, predictions, groups)
+        reporting.log_tensorboard_hparams(trainer.loggers, run_folder.settings(config), metrics)
+        return run_folder.finish(folder, config, metrics, predictions, writers)
 
 
-def fit(
-    trainer: Trainer, model: LightningModule, data: Any, ckpt_path: Path | None
-) -> dict[str, float]:
-    """Fit, and return the metrics of the last epoch.
+def _instantiate_group(config: DictConfig, group: str) -> list[Any]:
+    """Instantiate the nodes of a group: one, several under names of their own, or both.
 
-    Raises:
-        ConfigError: Lightning rejects a setting.
-        RunError: The checkpoint is damaged, or the loss is NaN.
-        KeyboardInterrupt: Stopped; the message says how to resume.
+    Those whose `monitor` is null are left out.
     """
+    settings = plain(config[group]) or {}
+    nodes = {key: v for key, v in settings.items() if isinstance(v, dict) and "_target_" in v}
+    if "_target_" in settings:
+        nodes[""] = {key: value for key, value in settings.items() if key not in nodes}
+    return [
+        instantiate(node, f"{group}.{key}".rstrip("."))
+        for key, node in nodes.items()
+        if node.get("monitor", "") is not None
+    ]
+
+
+def _callbacks(
+    config: DictConfig, model: pl.LightningModule, has_logger: bool, val_is_test: bool
+) -> list[pl.Callback]:
+    """Instantiate the callbacks, without those that need a logger or terminal that isn't there."""
+    useless: list[type[pl.Callback]] = [] if has_logger else [pl.callbacks.LearningRateMonitor]
+    useless += [] if sys.stderr.isatty() else [ProgressBar]
+    callbacks: list[pl.Callback] = _instantiate_group(config, "callbacks")
+    callbacks = [c for c in callbacks if not isinstance(c, tuple(useless))]
+    if config.monitor and not any(isinstance(c, ModelCheckpoint) and c.monitor for c in callbacks):
+        raise ConfigError(
+            f"monitor={config.monitor} needs a ModelCheckpoint that saves the best epoch, and "
+            "there is none; add callbacks=default"
+        )
+    logged = [f"val/{name}" for name in getattr(model, "val_metrics", ())]
+    for key in ("monitor", "optimized_metric"):
+        if logged and config[key] not in (None, *logged):
+            raise ConfigError(f"{key}={config[key]} must be one of {', '.join(logged)}")
+    return [*callbacks, *([NothingChosenByTest()] if val_is_test else [])]
+
+
+def _trainer(
+    config: DictConfig, callbacks: list[pl.Callback], loggers: list[Any], **changed: Any
+) -> pl.Trainer:
+    """Instantiate Lightning's Trainer with all settings of the group, some of them changed."""
+    for name in ("callbacks", "logger", "default_root_dir"):
+        if name in config.trainer:
+            raise ConfigError(f"trainer.{name} is set by the groups callbacks and logger")
+    level = logging.INFO if config.trainer.get("profiler") else logging.WARNING
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(level)  # a profiler's table is logged
+    warnings.filterwarnings("ignore", "|".join(NOISE))
+    node = {
+        "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
+        "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
+        **plain(config.trainer),
+        **changed,
+    }
+    trainer: pl.Trainer = instantiate(
+        node,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers or False,
+        default_root_dir=config.output_dir,
+        plugins=[AtomicCheckpointIO()],
+    )
+    return trainer
+
+
+def _fit(
+    trainer: pl.Trainer, model: pl.LightningModule, data: Any, ckpt_path: Path | None
+) -> dict[str, float]:
+    """Fit, and return the metrics of the last epoch."""
     saved = checkpoint.read(ckpt_path) if ckpt_path else {"hwr": {}}
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    except SystemExit as end:  # what Lightning makes of a stop, Ctrl-C switched off
+    except SystemExit as end:  # Lightning makes it of a stop, and switches Ctrl-C off
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop = end.__context__
-        if not isinstance(stop, KeyboardInterrupt):
+        if not isinstance(stop := end.__context__, KeyboardInterrupt):
             raise
-        raise type(stop)(stopped(trainer)) from stop
+        raise type(stop)(_stopped(trainer)) from stop
     except MisconfigurationException as error:
         raise ConfigError(f"Lightning says: {' '.join(str(error).split())}") from error
+    except (UserError, OSError):
+        raise
     except Exception as error:
-        steps = (0, saved.get("global_step"))  # before and after the checkpoint was loaded
-        unexpected = not isinstance(error, UserError | OSError)
-        if ckpt_path and unexpected and trainer.global_step in steps:
+        if ckpt_path and trainer.global_step in (0, saved.get("global_step")):  # no step was made
             raise RunError(f"ckpt_path={ckpt_path} is damaged: {type(error).__name__}") from error
         raise
+    # A run that was stopped after its last epoch logs nothing when it is resumed.
     return {**saved["hwr"].get("metrics", {}), **reporting.logged_metrics(trainer)}
 
 
-def stopped(trainer: Trainer) -> str:
-    """Say how far a stopped run has come, and how to resume it."""
-    epochs = trainer.current_epoch
-    done = f"stopped after {epochs} epoch{'s' * (epochs != 1)}"
-    saves = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    last = next((c.best_model_path for c in saves if not c.monitor and c.best_model_path), None)
-    if last:
+def _stopped(trainer: pl.Trainer) -> str:
+    """Tell after how many epochs a run was stopped, and how to resume it."""
+    done = f"stopped after {trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
+    if last := _saved(trainer, monitored=False):
         return f"{done}; resume with ckpt_path={last}"
-    return done if saves else f"{done}; no checkpoint was written, since no callback writes any"
+    if trainer.checkpoint_callbacks:
+        return done
+    return f"{done}; no checkpoint was written, since no callback writes any"
 
 
-def best_checkpoint(trainer: Trainer) -> str | None:
-    """Return the checkpoint of the best epoch by the monitored metric; None without a monitor."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-            return callback.best_model_path
-    return None
-
-
-def epoch_of(path: str) -> int:
-    """Return the epoch, from 1, after which a checkpoint was written."""
-    return int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
-
-
-def fit_seconds(trainer: Trainer) -> float:
-    """Return the wall time of the fit, that before a resume included."""
-    timers = [c for c in trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
-    return float(timers[0].time_elapsed("train"))
-
-
-def check_monitor(config: DictConfig, model: LightningModule) -> None:
-    """Reject a monitored metric that the network doesn't log.
-
-    Raises:
-        ConfigError: Lists those that it logs.
-    """
-    if not isinstance(model, CharacterClassifier):
-        return
-    logged = [f"val/{name}" for name in model.val_metrics]
-    for key in ("monitor", "optimized_metric"):
-        if config[key] is not None and config[key] not in logged:
-            raise ConfigError(f"{key}={config[key]} must be one of {', '.join(logged)}")
+def _saved(trainer: pl.Trainer, monitored: bool) -> str | None:
+    """Return the checkpoint of the best epoch by the monitored metric, or the last one."""
+    savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    paths = [c.best_model_path for c in savers if bool(c.monitor) == monitored]
+    return next(filter(None, paths), None)

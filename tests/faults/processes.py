@@ -33,7 +33,7 @@ from hwr.cli import predict as reading
 from hwr.data import cache, fetch, folder
 from hwr.inference import export
 from hwr.reporting import dataset as show
-from hwr.training import evaluate, evaluation, train
+from hwr.training import evaluate, train
 
 SECONDS = 200
 """A command that takes longer hangs; it ends with exit code 1, and says where it hung."""
@@ -56,7 +56,7 @@ PHASES = (
     (train.build, "build_model", "building"),
     (SeedEachEpoch, "on_train_epoch_start", "training"),
     (AtomicCheckpointIO, "save_checkpoint", "checkpoint"),
-    (evaluation, "test", "test"),
+    (evaluate, "test", "test"),
     (train.run, "finish", "report"),
     (forest, "fit_forest", "fitting"),
     (forest.forestfile, "save", "model"),

@@ -1,10 +1,12 @@
-"""Test a user's own model, data, callback, logger and optimizer, by --config-dir, without edits."""
+"""Test a user's own model, data, callback, logger and optimizer, by --config-dir."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,110 +105,95 @@ CONF = {
     "optimizer/mine.yaml": "_target_: my_pkg.Slow\nlr: 0.01\n",
     "scheduler/mine.yaml": "_target_: torch.optim.lr_scheduler.StepLR\nstep_size: 1\n",
 }
-COMMON = ["--config-dir", "my_conf", "trainer.max_epochs=2", "data=synthetic", "data.writers=4"]
-COMMON += ["split.val_size=0"]
+COMMON = ["trainer.max_epochs=2", "callbacks=light"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a package and settings of a user's own."""
     folder = tmp_path_factory.mktemp("own")
-    for name, content in PACKAGE.items():
-        (folder / "my_pkg").mkdir(exist_ok=True)
-        (folder / "my_pkg" / name).write_text(content)
-    for name, content in CONF.items():
-        file = folder / "my_conf" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(content)
+    for parent, files in {"my_pkg": PACKAGE, "my_conf": CONF}.items():
+        for name, content in files.items():
+            file = folder / parent / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
     return folder
 
 
-def hwr_command(place: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name(f"hwr-{name}"), *arguments],
+def hwr_train(place: Path, *arguments: str, flags: Sequence[str] = ()) -> str:
+    """Run hwr-train in a process of its own, and return what it prints."""
+    command = Path(sys.executable).with_name("hwr-train")
+    done = subprocess.run(
+        [command, "--config-dir", "my_conf", *flags, *COMMON, *arguments],
         cwd=place,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(place)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])},
     )
-
-
-def trained(place: Path, *arguments: str, folder: str) -> dict[str, object]:
-    done = hwr_command(place, "train", *COMMON, *arguments, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stderr
-    metrics: dict[str, object] = json.loads((place / folder / "metrics.json").read_text())
-    assert metrics["partial"] is False
-    assert len((place / folder / "predictions.csv").read_text().splitlines()) > 5
-    return metrics
+    return done.stdout
 
 
-def test_own_network_trains_resumes_and_loads(place: Path) -> None:
-    own = ["model=resnet", "optimizer=mine", "scheduler=mine"]
-    own += ["callbacks=[default,mine]", "logger=[tensorboard,csv]"]
-    metrics = trained(place, *own, folder="resnet")
-    assert metrics["model"] == "resnet"
-    assert len((place / "resnet/epochs.txt").read_text().splitlines()) == 2
-    assert list((place / "resnet").glob("events*"))
-    assert (place / "resnet/csv/metrics.csv").exists()
-    trained(place, *own, "trainer.max_epochs=1", "scheduler=none", folder="begun")
-    more = ["scheduler=none", "ckpt_path=begun/checkpoints/last.ckpt"]
-    metrics = trained(place, *own, *more, folder="begun")
-    assert metrics["epochs"] == 2
-    assert (place / "begun/.hydra/resume-1/config.yaml").exists()
+def metrics(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    assert content["partial"] is False
+    assert 0 <= content["test/acc"] <= 1
+    assert len((folder / "predictions.csv").read_text().splitlines()) > 5
+    return content
 
+
+def check_trust(place: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> hwr.Recognizer:
+    """Load a run with trust, and import nothing of it without."""
     with pytest.raises(RunError, match="my_pkg") as error:
-        hwr.load(place / "resnet")
+        hwr.load(run)
     assert "trust" in str(error.value)
     assert "my_pkg" not in sys.modules
-    evaluated = ["ckpt_path=resnet", "data=synthetic", "data.writers=2"]
-    done = hwr_command(place, "evaluate", *evaluated)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    done = hwr_command(place, "evaluate", *evaluated, "trust=[my_pkg]")
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("model", ["resnet", "net"])
-def test_own_models_load_with_trust(
-    place: Path, model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    trained(place, f"model={model}", "callbacks=light", folder=f"load-{model}")
     monkeypatch.syspath_prepend(place)
-    recognizer = hwr.load(place / f"load-{model}", trust=["my_pkg"])
-    assert len(recognizer.charset) == 62
-    assert recognizer.size == (30, 40)
+    recognizer = hwr.load(run, trust=["my_pkg"])
     for name in [name for name in sys.modules if name.split(".")[0] == "my_pkg"]:
         del sys.modules[name]
+    return recognizer
+
+
+def test_own_network_and_dataset(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With optimizer, scheduler and callback of the user's own; resumed."""
+    own = ["data=bars", "model=resnet", "optimizer=mine", "callbacks=[default,mine]"]
+    own += ["logger=[tensorboard,csv]", "split.val_size=0.2", "hydra.run.dir=resnet"]
+    hwr_train(place, *own, "trainer.max_epochs=1", "scheduler=none")
+    folder = place / "resnet"
+    hwr_train(place, *own, "scheduler=none", f"ckpt_path={folder}/checkpoints/last.ckpt")
+    assert (folder / ".hydra/resume-1/config.yaml").exists()
+    result = metrics(folder)
+    assert (result["model"], result["classes"], result["epochs"]) == ("resnet", 3, 2)
+    assert len((folder / "epochs.txt").read_text().splitlines()) == 2
+    assert list(folder.glob("events*"))
+    assert (folder / "csv/metrics.csv").exists()
+    recognizer = check_trust(place, folder, monkeypatch)
+    assert (recognizer.charset.names, recognizer.size) == (("-", "|", "+"), (20, 20))
 
 
 @pytest.mark.parametrize(
-    ("data", "model", "settings"),
+    ("data", "settings"),
     [
-        ("bars", "mlp", ["split.val_size=0.2"]),
-        ("bars", "mlp", ["split=writer", "split.folds=4", "callbacks=plain"]),
-        ("module", "mlp", ["callbacks=[default,plain]"]),
-        ("module", "net", []),
+        ("bars", ["split=writer", "split.folds=4", "split.val_size=0", "callbacks=plain"]),
+        ("module", ["callbacks=[default,plain]"]),
     ],
 )
-def test_own_data(place: Path, data: str, model: str, settings: list[str]) -> None:
-    arguments = [f"data={data}", f"model={model}", "logger=mine", *settings]
-    folder = f"{data}-{model}-{len(settings)}-{len(' '.join(settings))}"
-    common = [*COMMON[:3], *arguments, f"hydra.run.dir={folder}"]
-    done = hwr_command(place, "train", *common)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((place / folder / "metrics.json").read_text())
-    assert metrics["classes"] == 3
-    assert 0 <= metrics["test/acc"] <= 1
-    assert (place / folder / "own/metrics.csv").exists()
+def test_own_data_for_a_network_of_hwr(place: Path, data: str, settings: list[str]) -> None:
+    own = [f"data={data}", "model=mlp", "logger=mine", "scheduler=mine"]
+    hwr_train(place, *own, *settings, f"hydra.run.dir={data}")
+    assert metrics(place / data)["classes"] == 3
+    assert (place / data / "own/metrics.csv").exists()
+    assert len((place / data / "epochs.txt").read_text().splitlines()) == 2
 
 
-def test_own_things_in_a_multirun(place: Path) -> None:
-    arguments = ["-m", *COMMON, "model=resnet,net", "optimizer=mine", "logger=both"]
-    arguments += ["callbacks=light", "hydra.sweep.dir=sweep"]
-    done = hwr_command(place, "train", *arguments)
-    assert done.returncode == 0, done.stderr
-    names = [json.loads((place / f"sweep/{k}/metrics.json").read_text())["model"] for k in (0, 1)]
-    assert names == ["resnet", "net"]
-    again = hwr_command(place, "train", *arguments)
-    assert (again.returncode, again.stdout.count("is done already")) == (0, 2)
+def test_own_things_in_a_multirun(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["data=synthetic", "data.writers=4", "split.val_size=0", "model=resnet,net"]
+    arguments += ["optimizer=mine", "logger=both", "hydra.sweep.dir=sweep"]
+    hwr_train(place, *arguments, flags=["-m"])
+    runs = [place / "sweep/0", place / "sweep/1"]
+    assert [metrics(run)["model"] for run in runs] == ["resnet", "net"]
+    assert hwr_train(place, *arguments, flags=["-m"]).count("is done already") == 2
+    recognizer = check_trust(place, runs[1], monkeypatch)
+    assert (len(recognizer.charset), recognizer.size) == (62, (30, 40))

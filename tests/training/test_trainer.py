@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from test_train import SMALL, TINY, curves, run, saved
 
 import hwr
 from hwr.config.compose import compose
+from hwr.errors import ConfigError
+from hwr.training.train import train
 
 
 def test_a_plain_script(tmp_path: Path) -> None:
@@ -36,13 +38,8 @@ def test_a_plain_script(tmp_path: Path) -> None:
     assert trainer.current_epoch == 2
     assert best.best_model_score is not None
     (validated,) = trainer.validate(model, datamodule=data, verbose=False)
-    assert {
-        "val/loss",
-        "val/acc",
-        "val/acc_nocase",
-        "val/top3",
-        "val/acc_digits",
-    } <= validated.keys()
+    names = {"val/loss", "val/acc", "val/acc_nocase", "val/top3", "val/acc_digits"}
+    assert names <= validated.keys()
     (tested,) = trainer.test(model, datamodule=data, verbose=False)
     assert {"test/loss", "test/acc", "test/ece"} <= tested.keys()
     predicted: Any = trainer.predict(model, datamodule=data)
@@ -55,22 +52,13 @@ def test_a_plain_script(tmp_path: Path) -> None:
     assert hwr.load(best.best_model_path).charset == data.charset
 
 
-def test_networks_train_from_other_loaders(tmp_path: Path) -> None:
-    image, label = torch.rand(40, 1, 30, 40), torch.arange(40) % 4
-    loader = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(image, label), batch_size=10
-    )
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(max_epochs=2, default_root_dir=tmp_path, enable_model_summary=False, **quiet)  # type: ignore[arg-type]
-    trainer.fit(hwr.MLP(list("abcd")), loader, loader)
-    assert {"train/loss", "val/acc"} <= trainer.callback_metrics.keys()
-
-
 def test_overfit_batches(tmp_path: Path) -> None:
-    """One batch, the same in each epoch, is learned by heart."""
-    settings = ["model=cnn", "+trainer.overfit_batches=1", "trainer.max_epochs=100"]
-    off = ["model.conv_dropout=0", "model.dense_dropout=0", "data.batch_size=32"]
-    metrics = run(tmp_path, *settings, *off, "callbacks=light", "split.val_size=0")
+    """One batch, the same in each epoch, is memorized."""
+    settings = ["model=cnn", "model.width_mult=0.5", "optimizer.lr=0.001"]
+    settings += ["model.conv_dropout=0", "model.dense_dropout=0", "data.batch_size=32"]
+    settings += ["+trainer.overfit_batches=1", "trainer.max_epochs=100"]
+    settings += ["callbacks=light", "split.val_size=0"]
+    metrics = run(tmp_path, *settings)
     assert metrics["train/acc"] >= 0.99
 
 
@@ -133,17 +121,6 @@ def test_max_steps_counts_those_before_the_resume(tmp_path: Path) -> None:
     assert saved(tmp_path)["global_step"] in (6, 7)  # a checkpoint is of a whole epoch
 
 
-def test_log_every_n_steps(tmp_path: Path) -> None:
-    run(tmp_path, *SMALL, "trainer.log_every_n_steps=1")
-    assert "train/loss" in curves(tmp_path)
-
-
-def test_two_processes(tmp_path: Path) -> None:
-    """`trainer=ddp` in processes of its own: see test_sweep."""
-    config = compose([*TINY, *SMALL, "trainer=ddp"])
-    assert (config.trainer.devices, config.trainer.strategy) == (2, "ddp")
-
-
 def test_weight_averaging(tmp_path: Path) -> None:
     average = "+callbacks.average._target_=pytorch_lightning.callbacks.EMAWeightAveraging"
     metrics = run(tmp_path, *SMALL, "model=glyphnet", "model.width_mult=0.25", average)
@@ -159,8 +136,13 @@ def test_early_stopping(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints/last.ckpt").exists()
 
 
-@pytest.mark.parametrize("scheduler", ["one_cycle", "cosine", "plateau", "none"])
-@pytest.mark.parametrize("optimizer", ["keras_adam", "keras_rmsprop", "adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"),
+    [
+        *(("keras_adam", "one_cycle"), ("keras_rmsprop", "cosine"), ("adamw", "plateau")),
+        *(("sgd", "none"), ("sgd", "one_cycle")),
+    ],
+)
 def test_optimizers_and_schedulers(tmp_path: Path, optimizer: str, scheduler: str) -> None:
     groups = [f"optimizer={optimizer}", f"scheduler={scheduler}", "model=mlp", "callbacks=light"]
     run(tmp_path, *groups, "split.val_size=0.34", "trainer.max_epochs=2")
@@ -169,7 +151,8 @@ def test_optimizers_and_schedulers(tmp_path: Path, optimizer: str, scheduler: st
 
 
 def test_compiled_networks_keep_the_names_of_their_weights(tmp_path: Path) -> None:
-    run(tmp_path, *SMALL, "compile=true", "+trainer.limit_train_batches=1")
+    with torch.compiler.set_stance("force_eager"):  # compiling takes half a minute
+        run(tmp_path, *SMALL, "compile=true", "+trainer.limit_train_batches=1")
     assert not [name for name in saved(tmp_path)["state_dict"] if "_orig_mod" in name]
     assert hwr.MLP.load_from_checkpoint(tmp_path / "checkpoints/last.ckpt")
 
@@ -184,44 +167,29 @@ def test_no_callbacks(tmp_path: Path) -> None:
 
 
 class Monitors(Callback):
-    """A callback of a user's own whose monitor stands in its class."""
+    """A callback of a user's own."""
 
     monitor = "val/acc"
 
 
 def test_own_callbacks_choose_nothing_by_test_images(tmp_path: Path) -> None:
     own = "+callbacks.own._target_=test_trainer.Monitors"
-    with pytest.raises(hwr.config.compose.ConfigError, match="Monitors monitors val/acc"):
+    with pytest.raises(ConfigError, match="Monitors monitors val/acc"):
         run(tmp_path, "experiment=notebook_mlp", "callbacks=light", own)
 
 
-class Own(LightningModule):
+class Own(hwr.MLP):
     """A LightningModule of a user's own, whose schedule monitors the validation."""
-
-    def __init__(self, num_classes: int, height: int, width: int) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(height * width, num_classes)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.layer(image.flatten(1))  # type: ignore[no-any-return]
-
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("val/loss", torch.nn.functional.cross_entropy(self(batch[0]), batch[1]))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), 0.01)
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"},
-        }
+        lr_scheduler = {"scheduler": scheduler, "monitor": "val/loss"}
+        return {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
 
 
 def test_own_schedules_choose_nothing_by_test_images(tmp_path: Path) -> None:
     config = compose([*TINY, "experiment=notebook_mlp", "callbacks=light"])
     config.model = {"_target_": "test_trainer.Own"}
-    with pytest.raises(hwr.config.compose.ConfigError, match="monitors val/loss"):
-        hwr.training.train.train(config, tmp_path)
+    with pytest.raises(ConfigError, match="monitors val/loss"):
+        train(config, tmp_path)

@@ -1,6 +1,7 @@
-"""hwr-forest: the random forest of scikit-learn, on the same splits and with the same metrics."""
+"""Train scikit-learn's random forest on the splits, and with the metrics, of the networks."""
 
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,6 @@ from hwr.inference import forestfile
 from hwr.reporting import columns, figures, metrics, results
 from hwr.runs import run_folder
 
-CARD = ("height", "width", "channels", "preprocessing")
-
 
 def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Fit a forest, test it, and write its run folder.
@@ -36,8 +35,6 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         DataError: The dataset is missing, broken, or cannot be split as asked.
         RunError: The folder holds a run.
     """
-    config = config.copy()
-    config.output_dir = str(folder)
     dataset, splitter = load_dataset(config.data), load_split(config.split)
     charset, label = dataset.charset, dataset.labels.numpy()
     parts = splitter.split(label, dataset.writers, charset.names)
@@ -45,7 +42,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
     with run_folder.started(folder, config):
         pixels = np.divide(dataset.images.numpy(), 255, dtype=np.float32).reshape(len(label), -1)
         started = time.perf_counter()
-        trees = fit_forest(config, pixels[parts.train], label[parts.train])
+        trees, oob = fit_forest(config, pixels[parts.train], label[parts.train])
         values: dict[str, Any] = {
             "model": "forest",
             **described,
@@ -54,111 +51,85 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
             "reported_epoch": 1,
             "fit_seconds": time.perf_counter() - started,
         }
+        about = {"hwr_version": version("hwr"), **described, "seed": config.seed}
         card = {
             "charset": list(charset.names),
-            **{name: getattr(dataset, name) for name in CARD},
+            **{k: getattr(dataset, k) for k in ("height", "width", "channels", "preprocessing")},
             "frame": run_folder.frame_of(dataset, parts.train, finds_ink=False),
-            "about": {
-                **{"hwr_version": version("hwr"), **described, "seed": config.seed},
-                "config": run_folder.settings(config),
-            },
+            "about": {**about, "config": run_folder.settings(config)},
         }
         forestfile.save(trees, card, folder / "forest.skops")
-        scores = {
-            stage: (_log_probability(trees, pixels[rows], len(charset)), label[rows])
-            for stage, rows in vars(parts).items()
-        }
-        scores["oob"] = _out_of_bag(trees, pixels[parts.train], label[parts.train], len(charset))
+        voted, classes = oob.any(axis=1), (trees.classes_, len(charset))
+        scores = {"oob": (_log_probability(oob[voted], *classes), label[parts.train][voted])}
+        for stage, rows in vars(parts).items():
+            if len(rows):
+                votes = trees.predict_proba(pixels[rows])
+                scores[stage] = _log_probability(votes, *classes), label[rows]
         for stage, (score, own) in scores.items():
-            if len(own):
-                evaluated = metrics.evaluate(score, torch.from_numpy(own), charset)
-                values |= {f"{stage}/{name}": value for name, value in evaluated.items()}
+            evaluated = metrics.evaluate(score, torch.from_numpy(own), charset)
+            values |= {f"{stage}/{name}": value for name, value in evaluated.items()}
         score, own = scores["test"]
         images = dataset.images[parts.test].numpy()
         result = figures.TestResult(images, own, score.exp().numpy(), charset)
-        with SummaryWriter(str(folder)) as writer:
-            _write_events(writer, config, values, result)
-        predictions = run_folder.rows_of(
-            [dataset.files[row] for row in parts.test], own, score, charset
-        )
-        groups = None if dataset.writers is None else dataset.writers[parts.test]
-        return run_folder.finish(folder, config, values, predictions, groups)
+        _write_plots(folder, config, values, result)
+        files = [dataset.files[row] for row in parts.test]
+        predictions = run_folder.rows_of(files, own, score, charset)
+        writers = None if dataset.writers is None else dataset.writers[parts.test]
+        return run_folder.finish(folder, config, values, predictions, writers)
 
 
 def fit_forest(
     config: DictConfig, pixels: NDArray[np.float32], label: NDArray[np.int64]
-) -> RandomForestClassifier:
+) -> tuple[RandomForestClassifier, NDArray[np.float64]]:
     """Fit a forest.
 
     Args:
         config: Its settings.
         pixels: Shape (N, P), finite.
         label: Shape (N,).
+
+    Returns:
+        The forest, and for each image the share of votes of the trees that were not fitted to it
+        (out of bag; L. Breiman, 2001), shape (N, K); zeros where every tree was fitted to it.
     """
     trees = RandomForestClassifier(
-        config.n_estimators, random_state=config.seed, n_jobs=config.n_jobs
+        config.n_estimators, random_state=config.seed, n_jobs=config.n_jobs, oob_score=True
     )
-    with config_context(assume_finite=True):  # the same trees, fewer checks for each
+    with config_context(assume_finite=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Some inputs do not have OOB scores")
         trees.fit(pixels, label)
+    oob = trees.oob_decision_function_
+    del trees.oob_decision_function_, trees.oob_score_  # not needed in the file
     trees.set_params(n_jobs=1)  # threads would add up the votes in a random order
-    return trees
+    return trees, oob
 
 
-def _write_events(
-    writer: SummaryWriter,
+def _log_probability(votes: NDArray[np.float64], classes: NDArray[np.int64], count: int) -> Tensor:
+    """Take the log of votes (N, K) for K of C classes, shape (N, C); 0 counts as Keras' 1e-7."""
+    share = np.zeros((len(votes), count))
+    share[:, classes] = votes
+    return torch.from_numpy(np.log(np.clip(share, 1e-7, 1))).float()
+
+
+def _write_plots(
+    folder: Path,
     config: DictConfig,
     values: dict[str, Any],
     result: figures.TestResult,
 ) -> None:
     """Write metrics, plots and hyper-parameters for TensorBoard, and plots as files."""
-    results.write_settings(writer, run_folder.settings(config))
-    for tag, value in values.items():
-        if "/" in tag:
-            writer.add_scalar(tag, value, 1)
-    if config.plots:
-        plots = results.draw(result, "random forest")
-        results.save(plots, Path(config.output_dir))
-        for tag, plot in plots.items():
-            writer.add_image(tag, plot, 1, dataformats="HWC")
-        results.write_test(writer, result, result.probability, 1)
-    writer.flush()
-    # "." is the folder of the run itself; without a name there would be one more run for these.
-    writer.add_hparams(*columns.hparams(config, values), run_name=".", global_step=1)
-
-
-def _log_probability(
-    trees: RandomForestClassifier, pixels: NDArray[np.float32], classes: int
-) -> Tensor:
-    """Compute the log of the share of trees' votes, shape (N, C)."""
-    share = np.zeros((len(pixels), classes))
-    if len(pixels):
-        share[:, trees.classes_] = trees.predict_proba(pixels)
-    return _log(share)
-
-
-def _out_of_bag(
-    trees: RandomForestClassifier,
-    pixels: NDArray[np.float32],
-    label: NDArray[np.int64],
-    classes: int,
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """Predict training images by the trees that were not fitted to them (L. Breiman, 2001).
-
-    Images that every tree was fitted to are left out.
-
-    Returns:
-        Log-probabilities, shape (N, C), and labels, shape (N,).
-    """
-    votes = np.zeros((len(pixels), classes))
-    for tree, fitted in zip(trees.estimators_, trees.estimators_samples_, strict=True):
-        unseen = np.setdiff1d(np.arange(len(pixels)), fitted)
-        if len(unseen):
-            votes[np.ix_(unseen, trees.classes_)] += tree.predict_proba(pixels[unseen])
-    total = votes.sum(axis=1)
-    judged = total > 0
-    return _log(votes[judged] / total[judged, None]), label[judged]
-
-
-def _log(share: NDArray[np.float64]) -> Tensor:
-    """Take the log of a share; 0 counts as Keras' 1e-7."""
-    return torch.from_numpy(np.log(np.clip(share, 1e-7, 1))).float()
+    settings = run_folder.settings(config)
+    with SummaryWriter(str(folder)) as writer:
+        results.write_settings(writer, settings)
+        for tag, value in values.items():
+            if "/" in tag:
+                writer.add_scalar(tag, value, 1)
+        if config.plots:
+            plots = results.draw(result, "random forest")
+            results.save(plots, folder)
+            for tag, plot in plots.items():
+                writer.add_image(tag, plot, 1, dataformats="HWC")
+            results.write_test(writer, result, result.probability, 1)
+        writer.flush()
+        # "." is the folder of the run itself; without a name there would be one more run for these.
+        writer.add_hparams(*columns.hparams(settings, values), run_name=".", global_step=1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hwr.models.initialization import keras_init
+from hwr.models.mlp import keras_init
 
 
 class CNN(nn.Module):
@@ -37,8 +37,8 @@ class CNN(nn.Module):
             raise ValueError(f"CNN needs images of at least 12 x 16 pixels, not {height} x {width}")
         first, second, units = (max(1, round(width_mult * size)) for size in (32, 64, 512))
         rows, columns = (height // 3 - 2) // 2, (width // 4 - 2) // 2
-        # Keras pads 3 x 4 kernels by one column on the left and two on the right. So does
-        # padding="same" of torch, but with a warning.
+        # Keras pads 3 x 4 kernels by one column on the left and two on the right; so does
+        # padding="same", but with a warning.
         self.layers = nn.Sequential(
             nn.ZeroPad2d((1, 2, 1, 1)),
             nn.Conv2d(in_channels, first, (3, 4)),
@@ -66,10 +66,8 @@ class CNN(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Compute the input of the last layer, shape (N, 512 width_mult)."""
-        features: Tensor = self.layers[:-1](image)
-        return features
+        return self.layers[:-1](image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (N, C) of images (N, in_channels, height, width) from 0 to 1."""
-        logits: Tensor = self.layers(image)
-        return logits
+        return self.layers(image)

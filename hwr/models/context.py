@@ -49,24 +49,20 @@ class WriterContext(nn.Module):
         probability = logits.detach().softmax(1)
         same = group[:, None] == group
         count = same.sum(1, keepdim=True)
-        message = self._messages(probability, geometry, same) / (count - 1).clamp(min=1)
+        others = ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        receiver, sender = (same & others).nonzero(as_tuple=True)
+        difference = geometry[receiver] - geometry[sender]
+        messages = self.message(
+            self.receiver(probability)[receiver]
+            + self.sender(probability)[sender]
+            + self.difference(torch.cat([difference, difference.abs()], 1))
+        )
+        message = messages.new_zeros(len(same), MESSAGE).index_add(0, receiver, messages)
+        message = message / (count - 1).clamp(min=1)
         weight = same / count
         mean = weight @ geometry
         std = (weight @ geometry**2 - mean**2).clamp(min=1e-4).sqrt()
         deviation = geometry - mean
         inputs = [message, probability, features, geometry, deviation, deviation / (std + 0.1)]
         hidden = self.hidden(torch.cat([*inputs, count.log() / 4], 1))
-        refined: Tensor = logits + self.correction(hidden) * (count > 1)
-        return refined
-
-    def _messages(self, probability: Tensor, geometry: Tensor, same: Tensor) -> Tensor:
-        """Sum the messages to each image, shape (N, MESSAGE)."""
-        itself = torch.eye(len(same), dtype=torch.bool, device=same.device)
-        receiver, sender = (same & ~itself).nonzero(as_tuple=True)
-        difference = geometry[receiver] - geometry[sender]
-        messages: Tensor = self.message(
-            self.receiver(probability)[receiver]
-            + self.sender(probability)[sender]
-            + self.difference(torch.cat([difference, difference.abs()], 1))
-        )
-        return messages.new_zeros(len(same), MESSAGE).index_add(0, receiver, messages)
+        return logits + self.correction(hidden) * (count > 1)

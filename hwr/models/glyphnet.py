@@ -11,8 +11,7 @@ from hwr.models.lcnet import LCNet
 from hwr.models.warp import affine
 from hwr.models.window import GEOMETRY, crop_around_ink
 
-CHANNELS = (32, 64, 128, 256)
-FEATURES = 256
+CHANNELS, FEATURES = (32, 64, 128, 256), 256
 TTA = ((4, 0.03, 0.05), (-4, 0.03, -0.05), (4, -0.03, -0.05), (-4, -0.03, 0.05))
 """Angle in degrees, logarithm of the scale, and shear of the copies of test-time augmentation."""
 
@@ -80,10 +79,8 @@ class GlyphNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (N, C) of single images (N, in_channels, H, W) from 0 to 1."""
-        if self.training:
-            logits: Tensor = self.head(self.features(image))
-            return logits
-        return self._average(self.head(self.features(self.augmented(image))), image.shape[0])
+        logits: Tensor = self.head(self.features(image if self.training else self.augmented(image)))
+        return logits if self.training else self._average(logits, image.shape[0])
 
     def features(self, image: Tensor) -> Tensor:
         """Compute the input of the last layer, shape (N, 256)."""
@@ -145,18 +142,16 @@ class GlyphNet(nn.Module):
         Args:
             lr: Learning rate of the optimizer.
         """
-        parts: list[tuple[dict[str, Any], list[nn.Parameter]]] = [({}, list(self.parameters()))]
-        if self.backbone_lr_mult != 1:
-            named = list(self.named_parameters())
-            backbone = [p for name, p in named if name.startswith("backbone.")]
-            others = [p for name, p in named if not name.startswith("backbone.")]
-            parts = [({}, others), ({"lr": self.backbone_lr_mult * lr}, backbone)]
-        groups: list[dict[str, Any]] = []
-        for options, params in parts:
-            groups.append({"params": [p for p in params if p.ndim > 1], **options})
-            without_decay = [p for p in params if p.ndim < 2]
-            groups.append({"params": without_decay, "weight_decay": 0.0, **options})
-        return groups
+        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+        for name, parameter in self.named_parameters():
+            slow = self.backbone_lr_mult != 1 and name.startswith("backbone.")
+            group = groups.setdefault((slow, parameter.ndim < 2), {"params": []})
+            group["params"].append(parameter)
+            if slow:
+                group["lr"] = self.backbone_lr_mult * lr
+            if parameter.ndim < 2:
+                group["weight_decay"] = 0.0
+        return [groups[key] for key in sorted(groups)]
 
     def _average(self, logits: Tensor, count: int) -> Tensor:
         """Average the probabilities of `count` images and their copies, as logits (count, C)."""
@@ -202,5 +197,4 @@ class Residual(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute maps of the same shape (N, channels, H, W)."""
-        convolved: Tensor = self.conv(maps)
-        return maps + convolved
+        return maps + self.conv(maps)

@@ -38,8 +38,7 @@ class LCNet(nn.Module):
         """Compute feature maps."""
         maps = self.stem(1 - 2 * ink).relu()
         pooled = functional.max_pool2d(functional.pad(maps, (0, 1, 0, 1)), 2, 1)
-        features: Tensor = self.blocks(self.merge(torch.cat([pooled, self.branch(maps)], 1)))
-        return features
+        return self.blocks(self.merge(torch.cat([pooled, self.branch(maps)], 1)))
 
 
 class Conv2x2(nn.Module):
@@ -51,8 +50,7 @@ class Conv2x2(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute maps (N, out_channels, H, W) of maps (N, in_channels, H, W)."""
-        convolved: Tensor = self.conv(functional.pad(maps, (0, 1, 0, 1))).relu()
-        return convolved
+        return self.conv(functional.pad(maps, (0, 1, 0, 1))).relu()
 
 
 class Block(nn.Module):
@@ -90,5 +88,4 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute maps of the same shape (N, channels, H, W)."""
-        weighted: Tensor = maps * self.weight(maps.mean((2, 3), keepdim=True))
-        return weighted
+        return maps * self.weight(maps.mean((2, 3), keepdim=True))

@@ -1,8 +1,13 @@
-"""The notebook's MLP."""
+"""The notebook's MLP, and the initial weights of its networks."""
 
 from torch import Tensor, nn
 
-from hwr.models.initialization import keras_init
+
+def keras_init(layer: nn.Module) -> None:
+    """Draw kernels as Keras does, from Glorot's uniform distribution, and set biases to zero."""
+    if isinstance(layer, nn.Linear | nn.Conv2d):
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.constant_(layer.bias, 0)  # type: ignore[arg-type]
 
 
 class MLP(nn.Module):
@@ -35,10 +40,8 @@ class MLP(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Compute the input of the last layer, shape (N, hidden)."""
-        features: Tensor = self.layers[:-1](image)
-        return features
+        return self.layers[:-1](image)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (N, C) of images (N, in_channels, height, width) from 0 to 1."""
-        logits: Tensor = self.layers(image)
-        return logits
+        return self.layers(image)

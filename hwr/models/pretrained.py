@@ -17,9 +17,9 @@ from hwr.models.lcnet import LCNet
 
 FILE = "models/PP-OCRv6_rec_small.onnx"
 SHA256 = "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"
-MISSING = "model.backbone=lcnet needs {}: pip install 'hwr[pretrained]'"
 
 
+@torch.no_grad()
 def load_pretrained_backbone(model: nn.Module) -> None:
     """Load pretrained weights into a model's `LCNet`; a model without one stays as it is.
 
@@ -32,36 +32,27 @@ def load_pretrained_backbone(model: nn.Module) -> None:
     backbone = next((part for part in model.modules() if isinstance(part, LCNet)), None)
     if backbone is None:
         return
-    try:
-        import onnx
-    except ImportError as error:
-        raise RunError(MISSING.format(error.name)) from error
-    graph = onnx.ModelProto.FromString(_read()).graph
+    package = find_spec("rapidocr")
+    if package is None or package.origin is None or find_spec("onnx") is None:
+        raise RunError(
+            "model.backbone=lcnet needs rapidocr and onnx: pip install 'hwr[pretrained]'"
+        )
+    import onnx
+
+    content = (Path(package.origin).parent / FILE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise RunError(
+            "model.backbone=lcnet needs the weights of rapidocr 3.10, not of another one"
+        )
+    graph = onnx.ModelProto.FromString(content).graph
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     kernels = [arrays[node.input[1]] for node in graph.node if node.op_type == "Conv"]
     layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
-    with torch.no_grad():
-        # The file goes on behind the backbone: the rest joins the columns of a line.
-        for index, (layer, array) in enumerate(zip(layers, kernels, strict=False)):
-            kernel = torch.from_numpy(array.copy())
-            if index == 0:  # of red, green and blue, which are equal
-                kernel = kernel.sum(1, keepdim=True)
-            bias = torch.from_numpy(arrays[f"p2o.pd_op.reshape.{index}.0"].copy())
-            layer.weight.copy_(kernel)
-            assert layer.bias is not None
-            layer.bias.copy_(bias.flatten())
-
-
-def _read() -> bytes:
-    """Read the file of the package, and check that it holds the expected weights."""
-    package = find_spec("rapidocr")
-    if package is None or not package.submodule_search_locations:
-        raise RunError(MISSING.format("rapidocr"))
-    file = Path(package.submodule_search_locations[0], FILE)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise RunError(f"model.backbone=lcnet: {file} cannot be read: {error}") from error
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise RunError(f"model.backbone=lcnet: {file} has other weights than rapidocr 3.10")
-    return content
+    # The file has more convolutions: those behind the backbone join the columns of a line.
+    for index, (layer, array) in enumerate(zip(layers, kernels, strict=False)):
+        kernel = torch.from_numpy(array.copy())
+        if index == 0:  # of red, green and blue, which are equal
+            kernel = kernel.sum(1, keepdim=True)
+        layer.weight.copy_(kernel)
+        assert layer.bias is not None
+        layer.bias.copy_(torch.from_numpy(arrays[f"p2o.pd_op.reshape.{index}.0"].copy()).flatten())

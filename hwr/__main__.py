@@ -34,7 +34,8 @@ def main() -> None:
     elif name in ("", "-h", "--help"):
         print(usage)
     else:
-        sys.exit(f"hwr: no command {name}; there are {', '.join(COMMANDS)}")
+        print(f"hwr: no command {name}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class NothingChosenByTest(Callback):
         for name, monitor in monitors:
             if monitor:
                 raise ConfigError(
-                    f"{name} monitors {monitor}, which would choose by the test images "
+                    f"{name} monitors {monitor}, but the validation images are the test images "
                     "(split.val_is_test=true); leave it out, or set split.val_is_test=false "
                     "split.val_size=0.1"
                 )

@@ -108,7 +108,9 @@ def launch(name: str) -> int:
                 raise ConfigError(sentence(error, name, sys.argv[1:])) from error
         if isinstance(error, OSError) and not error.filename:  # of a full disk
             error.filename = str((Checks.planned or Checks).folder)
-        raise error from error.__cause__
+        # Optuna raises a ValueError where no trial succeeded; the sentence below names them.
+        if not (isinstance(error, ValueError) and Checks.planned and Checks.planned.failures()):
+            raise error from error.__cause__
     finally:
         if Checks.folder:
             _remove_unused(Checks.folder)

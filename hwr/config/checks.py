@@ -15,6 +15,10 @@ from hwr.config.schema import TrainerConfig
 from hwr.errors import ConfigError, DataError, RunError
 from hwr.files import expand_user
 
+WAYS_OUT = (
+    "download the dataset with hwr-data fetch FOLDER, set data.root or HWR_DATA to its folder, "
+    "or use data=synthetic, which needs no files"
+)
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 """Functions of the module operator, in words."""
 
@@ -48,12 +52,9 @@ def check_paths(config: DictConfig) -> None:
     """
     data: Any = config.get("data") or {}
     if data.get("_target_") == "hwr.data.FolderDataset":
-        root, hint = expand_user(data.root), "data.root says where the images lie"
+        root, hint = expand_user(data.root), "set data.root to the image folder"
         if data.name == "english":
-            hint = (
-                "hwr-data fetch brings the dataset, HWR_DATA or data.root says where it lies, "
-                "and data=synthetic needs no files"
-            )
+            hint = WAYS_OUT
         if not root.is_dir():
             raise DataError(f"no data folder {root}; {hint}")
         if data.csv is not None and not (root / data.csv).is_file():
@@ -121,14 +122,14 @@ def _contradictions(config: DictConfig) -> Iterator[str]:
     """List settings that don't go with each other, or with a node that has no schema."""
     groups: list[Any] = [config.get(name) or {} for name in ("data", "split", "model")]
     data, split, model = groups
-    if data.get("channels") == 3 and data.preprocessing != "notebook":
+    if data.get("channels") == 3 and data.get("preprocessing", "notebook") != "notebook":
         yield (
             f"data.channels=3 needs data.preprocessing=notebook; "
             f"data.preprocessing={data.preprocessing} is for gray images"
         )
-    if data.get("persistent_workers") and not data.num_workers:
+    if data.get("persistent_workers") and not data.get("num_workers", 1):
         yield "data.persistent_workers=true needs data.num_workers of at least 1"
-    if "fold" in split and split.fold >= split.folds:
+    if {"fold", "folds"} <= split.keys() and split.fold >= split.folds:
         yield f"split.fold={split.fold} must lie between 0 and {split.folds - 1}"
     if split.get("val_is_test") and split.get("val_size", 0) > 0:
         yield (
@@ -138,12 +139,12 @@ def _contradictions(config: DictConfig) -> Iterator[str]:
     network = model.get("_target_", "").removeprefix("hwr.models.").lower()
     rows, columns = {"cnn": (12, 16), "glyphnet": (16, 1)}.get(network, (1, 1))
     height, width = data.get("height", rows), data.get("width", columns)
-    if height < rows or width < columns:
+    if is_dataclass(OmegaConf.get_type(data)) and (height < rows or width < columns):
         yield (
             f"data.height={height} data.width={width} is too small for model={network}, "
             f"which needs at least {rows} x {columns} pixels"
         )
-    if model.get("backbone") == "lcnet" and model.width_mult != 1:
+    if network == "glyphnet" and model.backbone == "lcnet" and model.width_mult != 1:
         yield f"model.width_mult={model.width_mult} is for model.backbone=residual"
     if config.get("n_jobs") == 0:
         yield "n_jobs=0 must be at least 1, or -1 for all processor cores"
@@ -170,13 +171,13 @@ def _choice_problems(key: str, metric: str, split: Any) -> Iterator[str]:
     """Say why something would not be chosen by validation images."""
     if metric.startswith("test"):
         yield f"{key}={metric} must be a validation metric; nothing is chosen on test images"
-    if not metric.startswith("val"):
-        if key in ("monitor", "optimized_metric"):
-            yield f"{key}={metric} must be null or a validation metric, such as val/acc"
+    if key in ("monitor", "optimized_metric") and not metric.startswith("val"):
+        yield f"{key}={metric} must be null or a validation metric, such as val/acc"
     elif split.get("val_is_test"):
         yield (
-            f"{key}={metric} would choose by the test images (split.val_is_test=true); "
-            "set it to null, or split.val_is_test=false split.val_size=0.1"
+            f"{key}={metric} is rejected, since the validation images are the test images "
+            "(split.val_is_test=true); set it to null, or split.val_is_test=false "
+            "split.val_size=0.1"
         )
-    elif split.get("val_size") == 0:
+    elif metric.startswith("val") and split.get("val_size") == 0:
         yield f"{key}={metric} needs validation images, but split.val_size=0; set it to 0.1"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hwr.config.checks import WAYS_OUT
 from hwr.data.cache import cached, digest, hash_of, in_threads
 from hwr.data.dataset import CharacterDataset
 from hwr.errors import ConfigError, DataError
@@ -18,10 +19,6 @@ from hwr.files import expand_user
 from hwr.preprocessing.decode import convert, open_file, reason, suffixes, upright_aspect
 from hwr.preprocessing.preprocessor import Preprocessor
 
-WAYS_OUT = (
-    "get the real dataset with hwr-data fetch FOLDER, name a folder with data.root=FOLDER or "
-    "HWR_DATA=FOLDER, or generate a dataset with data=synthetic"
-)
 MAX_ROWS = 1_000_000
 WRITER = r"(?:^|/)img\d+-(\d+)\.\w+$"
 """Names of images that tell their writer: imgCCC-WWW.png."""

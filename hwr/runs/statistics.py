@@ -148,6 +148,9 @@ def _accuracy(name: str, runs: Sequence[RunRecord]) -> pd.Series:
                 f"the {name} setting of --compare matches runs that differ in {key} "
                 f"({', '.join(values[:5])}); add one of them, such as {key}={values[0]}"
             )
+    for run in runs:
+        if "test/acc" not in (run.metrics or {}):
+            raise RunError(f"{run.path} has no test/acc to compare; leave it out")
     accuracy = pd.Series([(run.metrics or {})["test/acc"] for run in runs], name=name)
     return accuracy.groupby([_split(run) for run in runs]).mean()
 

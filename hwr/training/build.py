@@ -6,6 +6,7 @@ from typing import Any
 from hydra.utils import get_class
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import nn
 
 from hwr.callbacks import SaveCard
@@ -33,6 +34,9 @@ def build_data(config: DictConfig) -> Any:
     data: LightningDataModule
     if issubclass(_class(config.data, "data"), LightningDataModule):
         data = instantiate(config.data, "data")
+        for name in ("train_dataloader", "test_dataloader"):
+            if not is_overridden(name, data):
+                raise ConfigError(f"data: {type(data).__name__} needs a method {name}")
     else:
         data = CharacterDataModule(
             config.data,
@@ -44,6 +48,8 @@ def build_data(config: DictConfig) -> Any:
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
+    if not hasattr(data, "charset"):
+        raise ConfigError(f"data: {type(data).__name__} needs an attribute charset (hwr.Charset)")
     return data
 
 

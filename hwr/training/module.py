@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from hwr.charset import Charset
-from hwr.config.instantiate import instantiate
-from hwr.errors import RunError
+from hwr.config.instantiate import instantiate, words
+from hwr.errors import ConfigError, RunError
 from hwr.inference import checkpoint, trust
 from hwr.reporting import metrics
 from hwr.reporting.loggers import logged_metrics
@@ -196,7 +196,11 @@ class CharacterClassifier(LightningModule):
         if not node:
             return optimizer
         settings = {k: node.pop(k) for k in ("interval", "frequency", "monitor") if k in node}
-        if "total_steps" in inspect.signature(get_object(node["_target_"])).parameters:
+        try:
+            target = get_object(node["_target_"])
+        except Exception as error:  # importing a user's module may raise anything
+            raise ConfigError(f"scheduler._target_: {words(error)}") from error
+        if "total_steps" in inspect.signature(target).parameters:
             node.setdefault("total_steps", int(self.trainer.estimated_stepping_batches))
         settings["scheduler"] = instantiate(node, "scheduler", optimizer)
         return {"optimizer": optimizer, "lr_scheduler": settings}
@@ -222,13 +226,22 @@ class CharacterClassifier(LightningModule):
         for name in ("optimizer", "scheduler"):  # of the model: a file has them in several places
             node = dict(model.hparams[name])
             target = str(node.pop("_target_", "torch.optim."))
-            safe = target.rpartition(".")[0] in SAFE_MODULES and "_target_" not in repr(node)
+            safe = target.rpartition(".")[0] in SAFE_MODULES and _is_plain(node)
             if not safe and name not in settings:
                 raise RunError(
                     f"{checkpoint_path} names the {name} {target}, which isn't torch's or hwr's "
                     f"own; give {name}= yourself"
                 )
         return model
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether settings name nothing that Hydra would call, import or resolve."""
+    if isinstance(value, Mapping):
+        return all(not str(key).startswith("_") and _is_plain(v) for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return not (isinstance(value, str) and "${" in value)
 
 
 class MLP(CharacterClassifier):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from hwr.data import CharacterDataModule
 from hwr.errors import RunError
@@ -12,6 +13,7 @@ from hwr.files import expand_user
 from hwr.inference import checkpoint
 from hwr.runs import run_folder
 from hwr.runs.records import difference, flatten
+from hwr.training.module import GlyphNet
 
 MAY_DIFFER = {
     *("ckpt_path", "init_from", "optimized_metric", "compile", "data.root", "data.cache"),
@@ -30,7 +32,8 @@ def about(config: DictConfig, data: Any) -> dict[str, Any]:
     if isinstance(data, CharacterDataModule):
         described = run_folder.describe(data.dataset, data.split, data.parts)
     else:
-        loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+        names = ("train_dataloader", "val_dataloader", "test_dataloader")
+        loaders = [getattr(data, name)() if is_overridden(name, data) else () for name in names]
         counts = [len(getattr(loader, "dataset", ())) for loader in loaders]
         described = {
             **dict(zip(("train_images", "val_images", "test_images"), counts, strict=True)),
@@ -40,7 +43,7 @@ def about(config: DictConfig, data: Any) -> dict[str, Any]:
             "val_is_test": False,
             "data_fingerprint": None,
         }
-    if config.model.get("backbone") == "lcnet":
+    if config.model._target_ == GlyphNet.target and config.model.backbone == "lcnet":
         described["began_with"] = "PP-OCRv6_rec_small (Baidu, Apache License 2.0)"
     return {
         "hwr_version": version("hwr"),

@@ -1,5 +1,6 @@
 """Train a network: instantiate, fit, test, write the run folder."""
 
+import inspect
 import logging
 import os
 import signal
@@ -14,7 +15,8 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from hwr.callbacks import AtomicCheckpointIO, NothingChosenByTest
+from hwr.callbacks import NothingChosenByTest
+from hwr.config.checks import nearest
 from hwr.config.compose import plain
 from hwr.config.instantiate import instantiate
 from hwr.errors import ConfigError, RunError, UserError
@@ -52,6 +54,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     """
     config = config.copy()
     config.output_dir = str(folder)
+    _check_trainer(config.trainer)
     keep_freed_memory()
     # Lightning makes torch's optimizers ask NVML for a GPU at every step; CUDA's own check is fast.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
@@ -69,7 +72,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     with run_folder.started(folder, config), reporting.logged(trainer.loggers, config):
         fitted, epochs = _fit(trainer, model, data, ckpt_path), trainer.current_epoch
         reported = epochs
-        if best := _saved(trainer, monitored=True):
+        if config.monitor and (best := _saved(trainer, config.monitor)):
             saved = checkpoint.read(Path(best))
             model.load_state_dict(saved["state_dict"])
             fitted |= saved["hwr"]["metrics"]
@@ -117,7 +120,8 @@ def _callbacks(
     useless += [] if sys.stderr.isatty() else [ProgressBar]
     callbacks: list[pl.Callback] = _instantiate_group(config, "callbacks")
     callbacks = [c for c in callbacks if not isinstance(c, tuple(useless))]
-    if config.monitor and not any(isinstance(c, ModelCheckpoint) and c.monitor for c in callbacks):
+    savers = [c for c in callbacks if isinstance(c, ModelCheckpoint)]
+    if config.monitor and config.monitor not in [c.monitor for c in savers]:
         raise ConfigError(
             f"monitor={config.monitor} needs a ModelCheckpoint that saves the best epoch, and "
             "there is none; add callbacks=default"
@@ -126,16 +130,31 @@ def _callbacks(
     for key in ("monitor", "optimized_metric"):
         if logged and config[key] not in (None, *logged):
             raise ConfigError(f"{key}={config[key]} must be one of {', '.join(logged)}")
+    for callback in callbacks:
+        monitor = str(getattr(callback, "monitor", None))
+        if logged and monitor.startswith("val/") and monitor not in logged:
+            raise ConfigError(
+                f"{type(callback).__name__} monitors {monitor}, which is none of "
+                f"{', '.join(logged)}"
+            )
     return [*callbacks, *([NothingChosenByTest()] if val_is_test else [])]
+
+
+def _check_trainer(node: DictConfig) -> None:
+    """Reject arguments that the Trainer does not have, or that other groups set."""
+    names = inspect.signature(pl.Trainer).parameters
+    for name in map(str, node):
+        if name in ("callbacks", "logger", "default_root_dir"):
+            raise ConfigError(f"trainer.{name} is set by the groups callbacks and logger")
+        if name not in names and not name.startswith("_"):
+            hint = nearest(name, names, "trainer.")
+            raise ConfigError(f"Lightning's Trainer has no argument {name}{hint}")
 
 
 def _trainer(
     config: DictConfig, callbacks: list[pl.Callback], loggers: list[Any], **changed: Any
 ) -> pl.Trainer:
     """Instantiate Lightning's Trainer with all settings of the group, some of them changed."""
-    for name in ("callbacks", "logger", "default_root_dir"):
-        if name in config.trainer:
-            raise ConfigError(f"trainer.{name} is set by the groups callbacks and logger")
     level = logging.INFO if config.trainer.get("profiler") else logging.WARNING
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(level)  # a profiler's table is logged
@@ -146,13 +165,14 @@ def _trainer(
         **plain(config.trainer),
         **changed,
     }
+    atomic = {"_target_": "hwr.callbacks.AtomicCheckpointIO"}
+    node["plugins"] = [*(node.get("plugins") or []), atomic]
     trainer: pl.Trainer = instantiate(
         node,
         "trainer",
         callbacks=callbacks,
         logger=loggers or False,
         default_root_dir=config.output_dir,
-        plugins=[AtomicCheckpointIO()],
     )
     return trainer
 
@@ -184,15 +204,15 @@ def _fit(
 def _stopped(trainer: pl.Trainer) -> str:
     """Tell after how many epochs a run was stopped, and how to resume it."""
     done = f"stopped after {trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
-    if last := _saved(trainer, monitored=False):
+    if last := _saved(trainer, None):
         return f"{done}; resume with ckpt_path={last}"
     if trainer.checkpoint_callbacks:
         return done
     return f"{done}; no checkpoint was written, since no callback writes any"
 
 
-def _saved(trainer: pl.Trainer, monitored: bool) -> str | None:
-    """Return the checkpoint of the best epoch by the monitored metric, or the last one."""
+def _saved(trainer: pl.Trainer, monitor: str | None) -> str | None:
+    """Return the checkpoint of the best epoch by a metric; None: that of the last epoch."""
     savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    paths = [c.best_model_path for c in savers if bool(c.monitor) == monitored]
+    paths = [c.best_model_path for c in savers if c.monitor == monitor]
     return next(filter(None, paths), None)

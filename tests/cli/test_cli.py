@@ -66,7 +66,7 @@ def call(
         ("-m sweep=seeds,lr", "sweep= takes one name"),
         ("-m sweep=nope", "no sweep=nope, there are kfold, lr, seeds, tpe, writers"),
         ("-m optimizer.lr=interval(0.1,1)", "needs a search, such as sweep=tpe"),
-        ("-m sweep=tpe experiment=notebook_cnn", "would choose by the test images"),
+        ("-m sweep=tpe experiment=notebook_cnn", "the validation images are the test images"),
         ("-m sweep=tpe split.val_size=0", "optimized_metric=val/acc needs validation images"),
         ("-m sweep=tpe optimized_metric=test/acc", "nothing is chosen on test images"),
         ("-m sweep=tpe optimized_metric=null", "a search needs a validation metric"),
@@ -132,7 +132,7 @@ def test_module(tmp_path: Path) -> None:
     listed = run(tmp_path, python, "-m", "hwr").stdout
     assert all(f"\n  {name.removeprefix('hwr-')} " in listed for name in SCRIPTS)
     assert run(tmp_path, python, "-m", "hwr", "--version").stdout == f"hwr {hwr.__version__}\n"
-    assert run(tmp_path, python, "-m", "hwr", "nope").returncode == 1
+    assert run(tmp_path, python, "-m", "hwr", "nope").returncode == 2
     sentence(run(tmp_path, python, "-m", "hwr", "train", "seeed=1"), "hwr-train: no such setting")
 
 

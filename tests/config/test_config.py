@@ -82,6 +82,14 @@ def test_own_nodes_and_settings_of_lightning_compose() -> None:
     assert compose(["+trainer.gradient_clip_val=1"]).trainer.gradient_clip_val == 1
 
 
+def test_own_nodes_may_have_settings_with_our_names() -> None:
+    """Ranges and contradictions are those of our own datasets, splits and networks."""
+    own = "{_target_: my_pkg.Mine, channels: 3, persistent_workers: true, fold: 9, height: 4}"
+    for group in ("data", "split", "model"):
+        config = compose([f"~{group}", f"+{group}={own}", f"+{group}.backbone=lcnet"])
+        assert config[group].fold == 9
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -151,13 +159,17 @@ def test_mistakes(overrides: str, words: str) -> None:
         ("monitor=val/acc", "monitor=val/acc"),
         ("optimized_metric=val/acc", "optimized_metric=val/acc"),
         ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/loss"),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.monitor=train/loss",
+            "callbacks.early_stopping.monitor=train/loss",
+        ),
         ("+callbacks.mine.monitor=val/f1", "callbacks.mine.monitor=val/f1"),
         ("scheduler=plateau", "scheduler.monitor=val/loss"),
         ("scheduler=plateau scheduler.monitor=test/loss", "scheduler.monitor=test/loss"),
     ],
 )
 def test_nothing_is_chosen_on_test_images(overrides: str, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"{key} (would choose by the test|must be a val)"):
+    with pytest.raises(ConfigError, match=f"{key} (is rejected, since the val|must be a val)"):
         compose(["experiment=notebook_cnn", *overrides.split()])
 
 

@@ -167,7 +167,13 @@ def test_optimizers_that_a_file_names_are_not_called(
 ) -> None:
     checkpoint = saved(cnn_run)
     command = {"_target_": "os.system", "command": "true"}
-    for node in (command, {"_target_": "torch.optim.SGD", "lr": command}):
+    hidden = '${oc.create:\'{"\\x5ftarget_": os.system, command: "true"}\'}'
+    for node in (
+        command,
+        {"_target_": "torch.optim.SGD", "lr": command},
+        {"_target_": "torch.optim.SGD", "lr": hidden},
+        {"_target_": "torch.optim.SGD", "lr": [{"_args_": ["${oc.env:HOME}"]}]},
+    ):
         checkpoint["hyper_parameters"][part] = node
         torch.save(checkpoint, tmp_path / "x.ckpt")
         with pytest.raises(RunError, match=f"names the {part}"):
@@ -223,7 +229,7 @@ def test_init_from_another_run(
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("+trainer.max_epoch=1", "unexpected keyword argument 'max_epoch'"),
+        ("+trainer.max_epoch=1", "no argument max_epoch; did you mean trainer.max_epochs"),
         ("+trainer.logger=true", r"trainer\.logger is set by the groups"),
         ("trainer.accelerator=abacus", "abacus"),
         ("trainer.precision=7", "7"),
@@ -231,6 +237,13 @@ def test_init_from_another_run(
         ("monitor=val/accuracy split.val_size=0.34", "must be one of .*val/loss"),
         ("optimizer._target_=torch.optim.Nope", "torch.optim.Nope"),
         ("+optimizer.nope=1", "nope"),
+        ("+scheduler._target_=torch.optim.lr_scheduler.Nope", "scheduler._target_: .*Nope"),
+        ("+scheduler.patience=1", "scheduler._target_"),
+        (
+            "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy "
+            "split.val_size=0.34",
+            "EarlyStopping monitors val/accuracy, which is none of val/acc, ",
+        ),
         ("model._target_=nope.Nope", r"model\._target_: .*nope"),
     ],
 )

@@ -122,9 +122,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hwr_train(place: Path, *arguments: str, flags: Sequence[str] = ()) -> str:
     """Run hwr-train in a process of its own, and return what it prints."""
-    command = Path(sys.executable).with_name("hwr-train")
+    return command(place, "hwr-train", *flags, *COMMON, *arguments)
+
+
+def command(place: Path, name: str, *arguments: str) -> str:
+    """Run a command with the user's settings, and return what it prints."""
     done = subprocess.run(
-        [command, "--config-dir", "my_conf", *flags, *COMMON, *arguments],
+        [Path(sys.executable).with_name(name), "--config-dir", "my_conf", *arguments],
         cwd=place,
         capture_output=True,
         text=True,
@@ -171,6 +175,8 @@ def test_own_network_and_dataset(place: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (folder / "csv/metrics.csv").exists()
     recognizer = check_trust(place, folder, monkeypatch)
     assert (recognizer.charset.names, recognizer.size) == (("-", "|", "+"), (20, 20))
+    again = ["data=bars", f"ckpt_path={folder}", "trust=[my_pkg]", "hydra.run.dir=evaluated"]
+    assert "of 60 images in data=Bars" in command(place, "hwr-evaluate", *again)
 
 
 @pytest.mark.parametrize(

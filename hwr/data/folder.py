@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hwr.config.checks import WAYS_OUT
 from hwr.data.cache import cached, digest, hash_of, in_threads
 from hwr.data.dataset import CharacterDataset
-from hwr.errors import ConfigError, DataError
+from hwr.errors import DataError
 from hwr.files import expand_user
 from hwr.preprocessing.decode import convert, open_file, reason, suffixes, upright_aspect
 from hwr.preprocessing.preprocessor import Preprocessor
@@ -61,14 +61,9 @@ class FolderDataset(CharacterDataset):
         channels: int = 1,
         cache: str | None = None,
     ) -> None:
-        if channels == 3 and preprocessing != "notebook":
-            raise ConfigError(
-                f"data.channels=3 needs data.preprocessing=notebook, not {preprocessing}"
-            )
         samples = read_samples(root, csv, image_column, label_column, writer_column)
         files, paths = samples["file"].tolist(), samples["path"].tolist()
         rows, errors = samples["row"].tolist(), samples["error"].tolist()
-
         preprocessor = Preprocessor(preprocessing, height, width, channels)
 
         def decode(k: int) -> NDArray[np.uint8] | str:

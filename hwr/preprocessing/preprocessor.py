@@ -162,9 +162,7 @@ class Preprocessor:
         large = replace(self, height=2 * MEASURED, width=round(2 * MEASURED * usual.aspect))
         image = Image.fromarray(large._crop(gray, box))
         for _ in range(12):
-            image = image.filter(
-                ImageFilter.RankFilter(3, rank)
-            )  # the darkest, or the lightest, of 9
+            image = image.filter(ImageFilter.RankFilter(3, rank))  # darkest or lightest of 9
             changed = np.asarray(image.resize(size))
             distance = abs(measure_ink(changed, usual.aspect)[measure] - target)
             if distance >= least:

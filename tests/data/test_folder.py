@@ -225,7 +225,7 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty/inner").mkdir(parents=True)
     with pytest.raises(DataError, match=r"neither a table .* nor folders .*data=synthetic"):
         load(tmp_path / "empty")
-    with pytest.raises(DataError, match=r"no data folder .*data\.root=.*HWR_DATA.*data=synthetic"):
+    with pytest.raises(DataError, match=r"no data folder .*data\.root or HWR_DATA.*data=synthetic"):
         FolderDataset("mine", tmp_path / "absent")
     table(tmp_path, [("0.png", "only"), ("1.png", "only")])
     with pytest.raises(DataError, match="has one class only, 'only'"):
@@ -296,7 +296,7 @@ def test_color(english: Path) -> None:
     assert color.images.shape == (20, 3, 30, 40)
     assert color.images[0, :, 0, 0].tolist() == [255, 0, 10]
     assert color.fingerprint == load(english).fingerprint
-    with pytest.raises(ConfigError, match=r"data\.channels=3 needs data\.preprocessing=notebook"):
+    with pytest.raises(DataError, match="preprocessing=ink is for gray images"):
         FolderDataset("mine", english, preprocessing="ink", channels=3)
 
 

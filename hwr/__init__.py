@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from hwr.inference.loading import load as load
     from hwr.inference.recognizer import Prediction as Prediction
     from hwr.inference.recognizer import Recognizer as Recognizer
-    from hwr.training.module import CNN as CNN
-    from hwr.training.module import MLP as MLP
     from hwr.training.module import CharacterClassifier as CharacterClassifier
-    from hwr.training.module import GlyphNet as GlyphNet
+    from hwr.training.networks import CNN as CNN
+    from hwr.training.networks import MLP as MLP
+    from hwr.training.networks import GlyphNet as GlyphNet
 
 __version__ = "0.1.0"
 
 _MODULES = {
-    "CNN": "hwr.training.module",
+    "CNN": "hwr.training.networks",
     "CharacterClassifier": "hwr.training.module",
     "CharacterDataModule": "hwr.data.datamodule",
     "Charset": "hwr.charset",
-    "GlyphNet": "hwr.training.module",
-    "MLP": "hwr.training.module",
+    "GlyphNet": "hwr.training.networks",
+    "MLP": "hwr.training.networks",
     "Prediction": "hwr.inference.recognizer",
     "Recognizer": "hwr.inference.recognizer",
     "compose": "hwr.config.compose",

@@ -19,7 +19,8 @@ from hwr.inference import checkpoint
 from hwr.inference.loading import model_file
 from hwr.models.pretrained import load_pretrained_backbone
 from hwr.runs import run_folder
-from hwr.training.module import CARD, CNN, MLP, CharacterClassifier, GlyphNet, fill
+from hwr.training.module import CARD, CharacterClassifier, fill
+from hwr.training.networks import CNN, MLP, GlyphNet
 
 MODULES = {kind.target: kind for kind in (MLP, CNN, GlyphNet)}
 

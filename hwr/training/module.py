@@ -1,4 +1,4 @@
-"""The LightningModules: a classifier of characters around any network, and those of hwr."""
+"""The LightningModule around any network that classifies characters."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -165,12 +165,15 @@ class CharacterClassifier(LightningModule):
         self._log_metrics("val", self.val_metrics, self._outputs)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test metrics, with calibration error and areas under curves."""
+        """Log the test metrics, with calibration error and areas under curves.
+
+        With several processes they are the mean over the processes; hwr-train tests in one.
+        """
         logits, label = (torch.cat(parts).cpu() for parts in zip(*self._outputs, strict=True))
         self._outputs.clear()
         log_probability = functional.log_softmax(logits.float(), dim=1)
         values = metrics.evaluate(log_probability, label, self.charset)
-        self.log_dict({f"test/{name}": value for name, value in values.items()})
+        self.log_dict({f"test/{name}": value for name, value in values.items()}, sync_dist=True)
 
     def _log_metrics(
         self, stage: str, collection: MetricCollection, outputs: list[tuple[Tensor, Tensor]]
@@ -242,41 +245,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return not (isinstance(value, str) and "${" in value)
-
-
-class MLP(CharacterClassifier):
-    """The notebook's MLP (`hwr.models.MLP`), trained by Keras' Adam."""
-
-    target = "hwr.models.MLP"
-    default_optimizer: ClassVar = {"_target_": "hwr.training.optimizers.KerasAdam", "lr": 5e-4}
-
-
-class CNN(CharacterClassifier):
-    """The notebook's CNN (`hwr.models.CNN`), trained by Keras' RMSprop."""
-
-    target = "hwr.models.CNN"
-    default_optimizer: ClassVar = {"_target_": "hwr.training.optimizers.KerasRMSprop", "lr": 5e-4}
-
-
-class GlyphNet(CharacterClassifier):
-    """`hwr.models.GlyphNet`, trained on single images and with writer context at once.
-
-    Batches with a third part, the writer of each image, teach the writer context.
-    """
-
-    target = "hwr.models.GlyphNet"
-    default_optimizer: ClassVar[dict[str, Any]] = {
-        "_target_": "torch.optim.AdamW",
-        "lr": 3e-3,
-        "betas": [0.9, 0.99],
-        "weight_decay": 0.05,
-    }
-
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Add the loss of single images and that of images with writer context."""
-        if len(batch) == 2:
-            return super().training_step(batch, batch_idx)
-        image, label, writer = batch
-        logits, logits_with_context = self.model.forward_with_context(image, writer)
-        self._train_outputs.append((logits.detach(), label))
-        return self.loss(logits, label) + self.loss(logits_with_context, label)

@@ -30,20 +30,15 @@ class KerasRMSprop(Optimizer):
         """Make one step and return the result of the closure."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if not weights:
-                continue
-            states = [self.state[weight] for weight in weights]
-            for weight, state in zip(weights, states, strict=True):
-                if not state:
+            for weight in group["params"]:
+                if (gradient := weight.grad) is None:
+                    continue
+                if not (state := self.state[weight]):
                     state["square"] = torch.zeros_like(weight)
-            gradients = [weight.grad for weight in weights]
-            squares = [state["square"] for state in states]
-            torch._foreach_mul_(squares, group["rho"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["rho"])
-            roots = torch._foreach_add(squares, group["eps"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(weights, gradients, roots, -group["lr"])
+                square = state["square"].mul_(group["rho"])
+                square.addcmul_(gradient, gradient, value=1 - group["rho"])
+                root = (square + group["eps"]).sqrt_()
+                weight.addcdiv_(gradient, root, value=-group["lr"])
         return loss
 
 

@@ -13,7 +13,7 @@ from hwr.files import expand_user
 from hwr.inference import checkpoint
 from hwr.runs import run_folder
 from hwr.runs.records import difference, flatten
-from hwr.training.module import GlyphNet
+from hwr.training.networks import GlyphNet
 
 MAY_DIFFER = {
     *("ckpt_path", "init_from", "optimized_metric", "compile", "data.root", "data.cache"),

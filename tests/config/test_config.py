@@ -74,6 +74,8 @@ def test_lists_of_callbacks_and_loggers_combine() -> None:
     assert "plots" not in compose(["callbacks=light"]).callbacks
     assert compose(["monitor=val/loss"]).callbacks.best.mode == "min"
     assert compose(["callbacks=none", "logger=none"]).callbacks == {}
+    stopping = compose(["callbacks=early_stopping"]).callbacks  # Hydra takes no file twice
+    assert stopping == {**compose().callbacks, "early_stopping": stopping.early_stopping}
 
 
 def test_own_nodes_and_settings_of_lightning_compose() -> None:

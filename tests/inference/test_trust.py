@@ -139,7 +139,7 @@ def test_a_trusted_package() -> None:
         ("torch.nn.Linear", [], r'trust=\["torch"\]'),
         ("hwr.x.subprocess.run", [], "not one of the models"),
         ("hwr.x.subprocess.run", ["hwr"], "cannot be imported"),
-        ("hwr.training.module.CNN", [], "not one of the models"),
+        ("hwr.training.networks.CNN", [], "not one of the models"),
         ("hwr.models.cnn.torch.nn.Linear", [], "not one of the models"),
         ("hwr.models.cnn.nn", [], "not one of the models"),
         ("my_pkg.os.system", ["my_pkg"], "cannot be imported"),

@@ -10,7 +10,7 @@ SET := synthetic
 WHICH := the built-in data set (no english.csv in $(DATA))
 endif
 
-.PHONY: run test test-all test-faults test-min test-new test-pre coverage check bench bench-small which
+.PHONY: run test test-long test-faults test-min test-new test-pre coverage check bench bench-small which
 
 run: which .venv/installed
 	$(BIN)/hwr-train experiment=notebook_cnn data=$(SET)
@@ -25,8 +25,10 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 test: .venv/installed
 	$(TEST) -m "not slow"
 
-test-all: .venv/installed
-	$(TEST)
+# What takes longer than a change is worth waiting for.
+test-long: .venv/installed
+	$(TEST) -m slow
+	$(MAKE) test-faults bench-small
 
 test-faults: .venv/installed
 	HWR_FAULTS=whole $(BIN)/pytest --timeout 3600 --numprocesses auto tests/faults

@@ -156,8 +156,9 @@ def test_optimizers_and_schedulers(tmp_path: Path, optimizer: str, scheduler: st
     assert (rates[0] == rates[-1]) == (scheduler == "none")
 
 
-def test_compiled_networks_keep_the_names_of_their_weights(tmp_path: Path) -> None:
-    with torch.compiler.set_stance("force_eager"):  # compiling takes half a minute
+@pytest.mark.parametrize("stance", ["force_eager", pytest.param("default", marks=pytest.mark.slow)])
+def test_compiled_networks_keep_the_names_of_their_weights(tmp_path: Path, stance: str) -> None:
+    with torch.compiler.set_stance(stance):
         run(tmp_path, *SMALL, "compile=true", "+trainer.limit_train_batches=1")
     assert not [name for name in saved(tmp_path)["state_dict"] if "_orig_mod" in name]
     assert hwr.MLP.load_from_checkpoint(tmp_path / "checkpoints/last.ckpt")

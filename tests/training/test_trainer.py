@@ -150,7 +150,7 @@ def test_early_stopping(tmp_path: Path) -> None:
 def test_optimizers_and_schedulers(tmp_path: Path, optimizer: str, scheduler: str) -> None:
     groups = [f"optimizer={optimizer}", f"scheduler={scheduler}", "model=mlp", "callbacks=light"]
     if scheduler == "plateau":  # at this rate nothing improves
-        groups += ["scheduler.patience=0", "optimizer.lr=1e-9"]
+        groups += ["scheduler.patience=0", "optimizer.lr=1e-6"]
     run(tmp_path, *groups, "split.val_size=0.34", "trainer.max_epochs=4")
     rates = next(v for tag, v in curves(tmp_path).items() if tag.startswith("lr-"))
     assert (rates[0] == rates[-1]) == (scheduler == "none")

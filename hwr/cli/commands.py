@@ -81,6 +81,17 @@ def argument_parser(program: str, description: str | None) -> argparse.ArgumentP
     return parser
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--trust PACKAGE` to the parser of a command that loads RUN."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="package whose model classes RUN may use; may be repeated",
+    )
+
+
 def _stop(number: int, _: FrameType | None) -> NoReturn:
     signals.append(number)
     raise KeyboardInterrupt

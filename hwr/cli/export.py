@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hwr.cli.commands import argument_parser
+from hwr.cli.commands import add_trust, argument_parser
 from hwr.errors import printable
 from hwr.inference.export import CHECKED, export
 
@@ -13,13 +13,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint")
     parser.add_argument("--format", choices=("onnx",), default="onnx")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: model.onnx beside it")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package whose model classes RUN may use; may be repeated",
-    )
+    add_trust(parser)
     arguments = parser.parse_args()
     run: Path = arguments.run
     file = arguments.out or (run if run.is_dir() else run.parent) / "model.onnx"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hwr.cli.commands import argument_parser
+from hwr.cli.commands import add_trust, argument_parser
 from hwr.errors import DataError, printable
 from hwr.inference.loading import load
 from hwr.inference.recognizer import BATCH, Prediction, Recognizer
@@ -30,13 +30,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--frame", choices=("auto", "as_is"), default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--by", metavar="METRIC", help="chooses among runs, such as val/acc")
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="package whose model classes RUN may use; may be repeated",
-    )
+    add_trust(parser)
     parser.add_argument(
         "--label-from-folder",
         action="store_true",

@@ -109,7 +109,7 @@ class LockboxConfig(SplitConfig):
 
 @dataclass
 class AugmentConfig(Node):
-    """How far training images are varied at random; 0: not at all."""
+    """Limits of the random changes of training images; 0 switches a change off."""
 
     rotate: float = setting(0.0, ge=0, le=180)
     scale: float = setting(0.0, ge=0, lt=1)

@@ -1,5 +1,6 @@
 """Split a dataset into training, validation and test images."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,7 +29,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class BaseSplit:
+class BaseSplit(ABC):
     """Settings that every split has; subclasses choose the test images.
 
     Attributes:
@@ -89,9 +90,9 @@ class BaseSplit:
             )
         return Split(rows[train], rows[val], rows[test])
 
+    @abstractmethod
     def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
         """Return the rows of the training and of the test part."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from hwr.errors import DataError
 
-LOOKALIKES = ("0Oo", "1Iil", "2Zz", "5Ss", "9gq", "Cc", "Kk", "Pp", "Uu", "Vv", "Ww", "Xx", "Yy")
+CONFUSABLE = ("0Oo", "1Iil", "2Zz", "5Ss", "9gq", "Cc", "Kk", "Pp", "Uu", "Vv", "Ww", "Xx", "Yy")
 """Confusable characters: they differ in size or place, hardly in form."""
-MERGED = frozenset("cijklmopsuvwxyz")
+BYMERGE_LETTERS = frozenset("cijklmopsuvwxyz")
 """Letters whose cases are one class in EMNIST ByMerge (G. Cohen, 2017)."""
 
 
@@ -44,9 +44,9 @@ class Charset:
             raise DataError(f"not in this charset: {', '.join(map(repr, unknown[:5]))}")
         return np.array([index[label] for label in labels], dtype=np.int64)
 
-    def lookalike(self) -> NDArray[np.int64]:
+    def confusable_classes(self) -> NDArray[np.int64]:
         """Map each class to the first class of similar form, shape (C,)."""
-        group = {name: letters for letters in LOOKALIKES for name in letters}
+        group = {name: letters for letters in CONFUSABLE for name in letters}
         return self._first(group.get(name, name) for name in self.names)
 
     def groups(self) -> dict[str, NDArray[np.bool_]]:
@@ -61,13 +61,13 @@ class Charset:
         }
         return {group: mask for group, mask in masks.items() if mask.any() and not mask.all()}
 
-    def fold(self) -> NDArray[np.int64]:
+    def case_insensitive_classes(self) -> NDArray[np.int64]:
         """Map each class to the first class that differs in case only, shape (C,)."""
         return self._first(name.casefold() for name in self.names)
 
-    def bymerge(self) -> NDArray[np.int64]:
-        """Map as `fold`, for the letters that EMNIST ByMerge joins: 62 classes become 47."""
-        return self._first(n.lower() if n.lower() in MERGED else n for n in self.names)
+    def emnist_bymerge_classes(self) -> NDArray[np.int64]:
+        """Join both cases of the letters that EMNIST ByMerge joins: 62 classes become 47."""
+        return self._first(n.lower() if n.lower() in BYMERGE_LETTERS else n for n in self.names)
 
     def _first(self, keys: Iterable[str]) -> NDArray[np.int64]:
         """Map each class to the first one with the same key."""

@@ -1,8 +1,5 @@
 """Exceptions for mistakes of a user: what failed, the value, what is expected, what to do."""
 
-MOST_PIXELS = 4_000_000
-"""Size limit of an array that a model's file asks for."""
-
 
 class UserError(Exception):
     """A mistake that the commands print as one sentence, without a traceback."""
@@ -20,13 +17,13 @@ class RunError(UserError):
     """A checkpoint or a run folder is missing, damaged, or doesn't fit."""
 
 
-def sentence(error: UserError | OSError) -> str:
+def error_message(error: UserError | OSError) -> str:
     """Return the message for a terminal; an OSError without a file is that of the output."""
     if isinstance(error, OSError):
-        return printable(f"{error.strerror}: {error.filename or 'standard output'}")
-    return printable(str(error))
+        return sanitize(f"{error.strerror}: {error.filename or 'standard output'}")
+    return sanitize(str(error))
 
 
-def printable(text: str) -> str:
+def sanitize(text: str) -> str:
     """Replace characters that would move a terminal's cursor or change its colors."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -77,10 +77,14 @@ def test_charsets(labels: list[str]) -> None:
     encoder = LabelEncoder().fit(np.array(labels, object))
     assert charset.names == tuple(encoder.classes_)
     np.testing.assert_array_equal(charset.encode(labels), encoder.transform(labels))
-    for fold in (charset.fold(), charset.bymerge(), charset.lookalike()):
+    for fold in (
+        charset.case_insensitive_classes(),
+        charset.emnist_bymerge_classes(),
+        charset.confusable_classes(),
+    ):
         np.testing.assert_array_equal(fold[fold], fold)
         assert (fold <= np.arange(len(charset))).all()
-    for first, name in zip(charset.fold(), charset.names, strict=True):
+    for first, name in zip(charset.case_insensitive_classes(), charset.names, strict=True):
         assert charset.names[first].casefold() == name.casefold()
     with pytest.raises(DataError):
         charset.encode(["nothing of four letters"])

@@ -39,7 +39,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
     charset, label = dataset.charset, dataset.labels.numpy()
     parts = splitter.split(label, dataset.writers, charset.names)
     described = run_folder.describe(dataset, splitter, parts)
-    with run_folder.started(folder, config):
+    with run_folder.lock_run(folder, config):
         pixels = np.divide(dataset.images.numpy(), 255, dtype=np.float32).reshape(len(label), -1)
         started = time.perf_counter()
         trees, oob = fit_forest(config, pixels[parts.train], label[parts.train])
@@ -55,7 +55,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         card = {
             "charset": list(charset.names),
             **{k: getattr(dataset, k) for k in ("height", "width", "channels", "preprocessing")},
-            "frame": run_folder.frame_of(dataset, parts.train, finds_ink=False),
+            "frame": run_folder.ink_statistics(dataset, parts.train, finds_ink=False),
             "about": {**about, "config": run_folder.settings(config)},
         }
         forestfile.save(trees, card, folder / "forest.skops")
@@ -73,7 +73,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         result = figures.TestResult(images, own, score.exp().numpy(), charset)
         _write_plots(folder, config, values, result)
         files = [dataset.files[row] for row in parts.test]
-        predictions = run_folder.rows_of(files, own, score, charset)
+        predictions = run_folder.prediction_rows(files, own, score, charset)
         writers = None if dataset.writers is None else dataset.writers[parts.test]
         return run_folder.finish(folder, config, values, predictions, writers)
 

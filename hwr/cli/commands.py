@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from hwr import __version__
-from hwr.errors import UserError, sentence
+from hwr.errors import UserError, error_message
 
 signals: list[int] = []
 """Signals by which the running command was stopped."""
@@ -67,7 +67,7 @@ def report_error(program: str, error: BaseException) -> int:
     """
     expected = isinstance(error, UserError | OSError)
     if expected and not os.environ.get("HWR_FULL_ERROR"):
-        message = sentence(error)  # type: ignore[arg-type]
+        message = error_message(error)  # type: ignore[arg-type]
         print(f"{program}: {message}\n", end="", file=sys.stderr)  # in one write, for parallel jobs
     else:
         traceback.print_exception(error)

@@ -10,7 +10,7 @@ from PIL import Image
 from hwr.cli.commands import argument_parser
 from hwr.config.compose import compose, plain
 from hwr.data.cache import in_threads
-from hwr.errors import UserError, printable
+from hwr.errors import UserError, sanitize
 from hwr.files import atomic_folder
 
 
@@ -90,7 +90,7 @@ def draw(folder: Path, writers: int, seed: int) -> None:
         in_threads(write, range(1, writers + 1), "drawing", "writer")
         rows = "".join(f"{file},{label}\n" for file, label, _ in samples)
         (temporary / "english.csv").write_text(f"image,label\n{rows}", encoding="utf-8")
-    print(f"{len(samples):,} images of {writers} writers are in {printable(str(folder))}{os.sep}")
+    print(f"{len(samples):,} images of {writers} writers are in {sanitize(str(folder))}{os.sep}")
 
 
 def verify(folder: Path) -> int:
@@ -98,8 +98,8 @@ def verify(folder: Path) -> int:
     from hwr.data import fetch
 
     if wrong := fetch.verify(folder):
-        print("\n".join(map(printable, wrong[:20])))
-        name = printable(str(folder))
+        print("\n".join(map(sanitize, wrong[:20])))
+        name = sanitize(str(folder))
         print(f"{name} is not the real dataset; differences: {len(wrong):,}")
         return 1
     print(f"complete: {len(fetch.manifest()):,} images as published")

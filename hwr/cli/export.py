@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hwr.cli.commands import add_trust, argument_parser
-from hwr.errors import printable
+from hwr.errors import sanitize
 from hwr.inference.export import CHECKED, export
 
 
@@ -19,6 +19,6 @@ def main() -> None:
     file = arguments.out or (run if run.is_dir() else run.parent) / "model.onnx"
     difference = export(run, file, arguments.trust)
     print(
-        f"{printable(str(file))}: probabilities differ by at most {difference:.1g} "
+        f"{sanitize(str(file))}: probabilities differ by at most {difference:.1g} "
         f"on {CHECKED} images"
     )

@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from hwr import __version__
 from hwr.cli.commands import report_error, signals
-from hwr.config.compose import VERSION_BASE, config_dir, hydra_ready, plain, sentence
+from hwr.config.compose import VERSION_BASE, config_dir, initialize_hydra, plain, shorten_error
 from hwr.errors import ConfigError, RunError
 from hwr.files import file_lock
 from hwr.runs import records, sweep
@@ -104,8 +104,8 @@ def launch(name: str) -> int:
             way = f"the same line with hydra.sweep.dir={Checks.planned.folder} goes on"
             raise KeyboardInterrupt(f"{message}; {way}") from end
         if isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
-            with hydra_ready():
-                raise ConfigError(sentence(error, name, sys.argv[1:])) from error
+            with initialize_hydra():
+                raise ConfigError(shorten_error(error, name, sys.argv[1:])) from error
         if isinstance(error, OSError) and not error.filename:  # of a full disk
             error.filename = str((Checks.planned or Checks).folder)
         # Optuna raises a ValueError where no trial succeeded; the sentence below names them.

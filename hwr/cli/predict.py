@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hwr.cli.commands import add_trust, argument_parser
-from hwr.errors import DataError, printable
+from hwr.errors import DataError, sanitize
 from hwr.inference.loading import load
 from hwr.inference.recognizer import BATCH, Prediction, Recognizer
 from hwr.preprocessing.decode import suffixes
@@ -55,7 +55,7 @@ def main() -> int:
     failed = correct = total = 0
     for path, result in _predict(recognizer, _paths(arguments.images), arguments):
         if isinstance(result, DataError):
-            print(f"hwr-predict: {printable(str(result))}", file=sys.stderr)
+            print(f"hwr-predict: {sanitize(str(result))}", file=sys.stderr)
             failed += 1
             continue
         _print(path, result, arguments.format)
@@ -106,5 +106,5 @@ def _print(path: Path, prediction: Prediction, output: str | None) -> None:
         row = {"file": str(path), "prediction": character, "probability": round(probability, 8)}
         print(json.dumps(row | {"top": rounded}, ensure_ascii=False))
     else:
-        cells = "  ".join(f"{printable(name)} {share:.1%}" for name, share in top)
-        print(f"{printable(str(path))}\t{printable(character)}\t{probability:.1%}\t{cells}")
+        cells = "  ".join(f"{sanitize(name)} {share:.1%}" for name, share in top)
+        print(f"{sanitize(str(path))}\t{sanitize(character)}\t{probability:.1%}\t{cells}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from hwr.cli.commands import argument_parser
-from hwr.errors import printable
+from hwr.errors import sanitize
 from hwr.runs import rendering, statistics
 from hwr.runs.records import RunRecord
 from hwr.runs.table import read_runs, select, table
@@ -66,4 +66,4 @@ def _list_other_runs(runs: Sequence[RunRecord]) -> str:
         if run.state != "finished"
     ]
     more = [f"... and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else []
-    return "".join(f"{printable(line)}\n" for line in ["", *lines[:MAX_LISTED], *more] if lines)
+    return "".join(f"{sanitize(line)}\n" for line in ["", *lines[:MAX_LISTED], *more] if lines)

@@ -71,7 +71,7 @@ def nearest(key: str, names: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def no_setting(key: str, config: DictConfig) -> str:
+def unknown_setting(key: str, config: DictConfig) -> str:
     """Say that there is no such setting, and name the nearest one."""
     names = [name for name in [*_keys(config), "experiment"] if name != key]
     return f"no such setting: {key}{nearest(key, names)}"
@@ -92,7 +92,7 @@ def _schema_problems(config: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in map(str, config):
         name, value = f"{prefix}{key}", config[key]
         if limits and key not in limits and kind is not TrainerConfig:
-            yield no_setting(name, config)
+            yield unknown_setting(name, config)
         elif isinstance(value, DictConfig):
             yield from _schema_problems(value, f"{name}.")
         elif key in limits and value is not None:

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hwr.config.checks import check, nearest, no_setting
+from hwr.config.checks import check, nearest, unknown_setting
 from hwr.errors import ConfigError
 
 # Hydra 1.3 asks which defaults are meant; 1.4 warns of the question.
@@ -47,21 +47,21 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictCo
     Raises:
         ConfigError: A setting is unknown, of the wrong type, out of range, or contradictory.
     """
-    with hydra_ready():
-        config = composed(overrides, config_name)
+    with initialize_hydra():
+        config = compose_unchecked(overrides, config_name)
     check(config)
     return config
 
 
 @contextmanager
-def hydra_ready() -> Iterator[None]:
+def initialize_hydra() -> Iterator[None]:
     """Initialize Hydra to compose from conf/ any number of times."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), **VERSION_BASE):
         yield
 
 
-def composed(
+def compose_unchecked(
     overrides: Sequence[str], config_name: str = "train", with_hydra: bool = False
 ) -> DictConfig:
     """Compose unchecked settings, with Hydra's own beneath `hydra` if asked for.
@@ -72,7 +72,7 @@ def composed(
     try:
         return hydra_compose(config_name, list(overrides), return_hydra_config=with_hydra)
     except Exception as error:  # Hydra raises many kinds; all of them come from the settings
-        raise ConfigError(sentence(error, config_name, overrides)) from error
+        raise ConfigError(shorten_error(error, config_name, overrides)) from error
 
 
 def plain(config: Any) -> Any:
@@ -80,7 +80,7 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
-def sentence(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+def shorten_error(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     """Shorten an error of Hydra or OmegaConf from several lines to one sentence with the key."""
     text = str(error)
     if absent := re.match(r"In '[^']*': Could not (?:find|load) '([^']+)/([^'/]+)'", text):
@@ -88,7 +88,7 @@ def sentence(error: Exception, config_name: str, overrides: Sequence[str]) -> st
         choices = GlobalHydra.instance().config_loader().get_group_options(group)
         return f"no {group}={name}, there are {', '.join(choices)}{nearest(name, choices)}"
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        return no_setting(unknown[1], hydra_compose(config_name))
+        return unknown_setting(unknown[1], hydra_compose(config_name))
     if isinstance(error.__cause__, OmegaConfBaseException):
         line = text.partition("\n")[0].removeprefix("Error merging override ")
         text = f"{line}: {error.__cause__}"

@@ -68,7 +68,7 @@ class BaseSplit(ABC):
         writers = np.zeros_like(labels) if writers is None else writers
         rows = np.arange(len(labels))
         if self.writers:
-            rows = rows_of_writers(self.writers, writers, "split.writers")
+            rows = select_writers(self.writers, writers, "split.writers")
             labels, writers = labels[rows], writers[rows]
         train, test = self._hold_out_test(labels, writers)
         val = test if self.val_is_test else train[:0]
@@ -176,11 +176,11 @@ class HeldOutWritersSplit(BaseSplit):
     by_writer: ClassVar[bool] = True
 
     def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
-        test = rows_of_writers(self.test_writers, writers, "split.test_writers")
+        test = select_writers(self.test_writers, writers, "split.test_writers")
         return np.setdiff1d(np.arange(len(labels)), test), test
 
 
-def rows_of_writers(ranges: str, writers: Indices | None, key: str) -> Indices:
+def select_writers(ranges: str, writers: Indices | None, key: str) -> Indices:
     """Return the rows of some writers.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.charset import Charset
-from hwr.errors import MOST_PIXELS, RunError
+from hwr.errors import RunError
 from hwr.files import expand_user
 from hwr.inference.onnxfile import load_onnx
 from hwr.inference.recognizer import ContextScores, Recognizer, Scores
@@ -19,6 +19,8 @@ from hwr.preprocessing.preprocessor import Preprocessor
 
 FILES = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "forest.skops", "model.onnx")
 """Files of a run folder; the first one that exists is loaded."""
+MAX_INPUT = 4_000_000
+"""Largest number of values in an image of the size that a file asks for."""
 
 
 def load(
@@ -152,7 +154,7 @@ def _recognizer(
     """Make a recognizer from what a file says of itself, and try it on a white image."""
     try:
         height, width, channels = card["height"], card["width"], card["channels"]
-        if height * width * channels > MOST_PIXELS:
+        if height * width * channels > MAX_INPUT:
             raise ValueError(f"images of {height} x {width} are too large")
         ink = card["frame"] and InkStatistics(**card["frame"])
         preprocessor = Preprocessor(card["preprocessing"], height, width, channels, ink)

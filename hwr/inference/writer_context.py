@@ -99,7 +99,7 @@ def metrics(
     for size in SIZES:
         draws = [accuracy(_grouped(writer, size, random), every) for _ in range(DRAWS)]
         result[f"acc_writer_{size}"] = float(np.mean(draws))
-    fold = charset.fold()
+    fold = charset.case_insensitive_classes()
     if len(np.unique(fold)) < len(charset):  # letters have cases
         pages = [_one_case(label, writer, fold, random) for _ in range(DRAWS)]
         pages = [rows for rows in pages if len(rows)]  # of a few images none may be left

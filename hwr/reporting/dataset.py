@@ -15,7 +15,7 @@ from sklearn.neighbors import radius_neighbors_graph
 from torchvision.utils import make_grid
 
 from hwr.data import load_dataset
-from hwr.errors import printable
+from hwr.errors import sanitize
 from hwr.files import atomic_write
 from hwr.reporting.figures import Plot, render, shorten
 
@@ -70,7 +70,7 @@ def show(node: Mapping[str, Any], folder: Path) -> str:
         ),
         f"overview.png, statistics.png and images.csv are in {folder}",
     ]
-    return "\n".join(map(printable, "\n".join(lines).split("\n")))
+    return "\n".join(map(sanitize, "\n".join(lines).split("\n")))
 
 
 def _measure(gray: NDArray[np.uint8]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from hwr.charset import Charset
-from hwr.errors import printable
+from hwr.errors import sanitize
 
 Plot = NDArray[np.uint8]
 MAX_CLASSES = 100
@@ -181,7 +181,7 @@ def grid(title: str, images: NDArray[np.uint8], captions: Sequence[str]) -> Plot
     for number, caption in enumerate(captions[:MAX_IMAGES]):
         x, y = number % COLUMNS * across + 8, number // COLUMNS * down + height + 52
         for line, color in zip(caption.split("\n"), ("black", "#b3261e"), strict=False):
-            draw.text((x, y), printable(line)[:17], color, font)
+            draw.text((x, y), sanitize(line)[:17], color, font)
             y += 15
     return np.asarray(canvas)
 
@@ -197,6 +197,6 @@ def render(figure: Figure) -> Plot:
 
 def shorten(name: str, length: int = 12) -> str:
     """Shorten a class name and escape what a terminal or matplotlib would interpret."""
-    text = printable(name)
+    text = sanitize(name)
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text.replace("$", r"\$")

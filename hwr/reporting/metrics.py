@@ -69,13 +69,13 @@ def collection(charset: Charset) -> MetricCollection:
         "acc": MulticlassAccuracy(classes, average="micro"),
     }
     merged = {
-        "acc_nocase": charset.fold(),
-        "acc_bymerge": charset.bymerge(),
-        "acc_lookalike": charset.lookalike(),
+        "acc_nocase": charset.case_insensitive_classes(),
+        "acc_bymerge": charset.emnist_bymerge_classes(),
+        "acc_lookalike": charset.confusable_classes(),
     }
-    for name, classes_of in merged.items():
-        if len(np.unique(classes_of)) < classes:
-            metrics[name] = MergedAccuracy(classes_of)
+    for name, merged_classes in merged.items():
+        if len(np.unique(merged_classes)) < classes:
+            metrics[name] = MergedAccuracy(merged_classes)
     for name, mask in charset.groups().items():
         metrics[f"acc_{name}"] = MergedAccuracy(np.arange(classes), mask)
     if classes > 3:

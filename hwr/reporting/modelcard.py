@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr.errors import printable
+from hwr.errors import sanitize
 from hwr.files import atomic_write
 
 PERCENTAGES = {
@@ -84,7 +84,7 @@ def write(
 
 def code(text: str, length: int = 24) -> str:
     """Quote any text as code in a Markdown table, cut off at a length."""
-    text = printable(text).replace("|", "¦").replace("`", "'")
+    text = sanitize(text).replace("|", "¦").replace("`", "'")
     return f"`{text}`" if len(text) <= length else f"`{text[: length - 1]}…`"
 
 

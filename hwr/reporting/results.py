@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import classification_report
 from torch.utils.tensorboard import SummaryWriter
 
-from hwr.errors import printable
+from hwr.errors import sanitize
 from hwr.files import atomic_write
 from hwr.reporting import figures
 from hwr.reporting.figures import Plot, TestResult
@@ -66,7 +66,7 @@ def write_test(
         step: The step of the training.
     """
     label, probability, prediction = result.label, result.probability, result.prediction
-    names = [printable(name)[:24].strip() or "(blank)" for name in result.charset.names]
+    names = [sanitize(name)[:24].strip() or "(blank)" for name in result.charset.names]
     report = classification_report(
         label, prediction, labels=range(len(names)), target_names=names, digits=3, zero_division=0
     )
@@ -85,4 +85,4 @@ def write_test(
 
 def _code(text: str) -> str:
     """Format text as a Markdown block of code."""
-    return "\n".join(f"    {printable(line)}" for line in text.split("\n"))
+    return "\n".join(f"    {sanitize(line)}" for line in text.split("\n"))

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hwr.charset import Charset
 from hwr.config.compose import plain
-from hwr.errors import RunError, printable
+from hwr.errors import RunError, sanitize
 from hwr.files import atomic_write, file_lock
 from hwr.preprocessing.ink import InkStatistics
 from hwr.reporting import modelcard
@@ -36,7 +36,7 @@ Prediction = tuple[str, str, str, float]
 
 
 @contextmanager
-def started(folder: Path, config: DictConfig) -> Iterator[None]:
+def lock_run(folder: Path, config: DictConfig) -> Iterator[None]:
     """Lock a folder for a run until the block ends.
 
     Args:
@@ -56,7 +56,7 @@ def started(folder: Path, config: DictConfig) -> Iterator[None]:
         yield
 
 
-def frame_of(dataset: Any, rows: NDArray[np.int64], finds_ink: bool) -> dict[str, Any] | None:
+def ink_statistics(dataset: Any, rows: NDArray[np.int64], finds_ink: bool) -> dict[str, Any] | None:
     """Measure how ink lies in the training images, plain values; None for color images.
 
     Args:
@@ -139,7 +139,7 @@ def finish(
     }
     shown = [f"{name} {metrics[key]:.4f}" for key, name in names.items() if key in metrics]
     shown += [f"{metrics['test_images']:,} test images{' (partial)' * metrics['partial']}"]
-    print(f"{', '.join(shown)}; fitted in {metrics['fit_seconds']:.1f} s\n{printable(str(folder))}")
+    print(f"{', '.join(shown)}; fitted in {metrics['fit_seconds']:.1f} s\n{sanitize(str(folder))}")
     return metrics
 
 
@@ -150,7 +150,7 @@ def write_predictions(folder: Path, predictions: Iterable[Prediction]) -> None:
         table.to_csv(temporary, index=False, float_format="%.8f", lineterminator="\n")
 
 
-def rows_of(
+def prediction_rows(
     files: Sequence[str], label: NDArray[np.int64], log_probability: Tensor, charset: Charset
 ) -> list[Prediction]:
     """Build the rows of `predictions.csv`.

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hwr.config.checks import check, check_paths
-from hwr.config.compose import composed, monitor_mode, plain
+from hwr.config.compose import compose_unchecked, monitor_mode, plain
 from hwr.errors import ConfigError, RunError
 from hwr.runs import records
 
@@ -125,7 +125,7 @@ def _check_job(
     config: DictConfig, name: str, number: int, overrides: Sequence[str]
 ) -> tuple[Path, DictConfig]:
     pinned = _unresolved(config.hydra.overrides.hydra)
-    settings = composed([*pinned, *overrides], name, with_hydra=True)
+    settings = compose_unchecked([*pinned, *overrides], name, with_hydra=True)
     settings.hydra.job.num = number
     return check_run(settings), settings
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from hwr.errors import RunError, printable
+from hwr.errors import RunError, sanitize
 from hwr.runs import records
 from hwr.runs.records import RunRecord
 from hwr.runs.statistics import overlap_ratio, setting, t_interval
@@ -41,7 +41,7 @@ def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
             if run is not None and "split" in run.config:  # an evaluation has none
                 runs.append(run)
         except RunError as error:
-            print(printable(f"hwr-runs: left out {error}"), file=sys.stderr)
+            print(sanitize(f"hwr-runs: left out {error}"), file=sys.stderr)
     if not runs:
         raise RunError(f"no run below {', '.join(map(str, folders))}")
     return runs
@@ -79,7 +79,7 @@ def _equal(value: str | None, wanted: str) -> bool:
 def _name(run: RunRecord, group: str) -> str:
     """Name the model, data or split of a run."""
     if run.metrics is not None and group in run.metrics:
-        return printable(str(run.metrics[group]))
+        return sanitize(str(run.metrics[group]))
     if group == "model" and group not in run.config:  # a forest's settings name no model
         return "forest"
     return _node_name(run.config.get(group, {}))
@@ -89,7 +89,7 @@ def _node_name(node: dict[str, Any]) -> str:
     """Return the `name` of a node, or its class's as the groups in conf/ spell it."""
     name = str(node.get("_target_", "-")).rpartition(".")[2].lower()
     name = re.sub("(?<=.)(dataset|split|datamodule)$", "", name)
-    return printable(str(node.get("name", "lockbox" if name == "heldoutwriters" else name)))
+    return sanitize(str(node.get("name", "lockbox" if name == "heldoutwriters" else name)))
 
 
 def table(runs: Sequence[RunRecord], sort: str = "acc") -> pd.DataFrame:
@@ -149,7 +149,7 @@ def _row(runs: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, Any]:
     labels = [_label(key, settings[key]) for key in keys if key in settings]
     return {
         "model": _name(runs[0], "model"),
-        "setting": printable(" ".join(labels)) or "-",
+        "setting": sanitize(" ".join(labels)) or "-",
         "data": _name(runs[0], "data"),
         "split": _name(runs[0], "split"),
         "runs": len(finished),

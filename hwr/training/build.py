@@ -87,7 +87,7 @@ def build_model(
     }
     if isinstance(data, CharacterDataModule):
         finds_ink = node["_target_"] == GlyphNet.target
-        arguments["frame"] = run_folder.frame_of(data.dataset, data.parts.train, finds_ink)
+        arguments["frame"] = run_folder.ink_statistics(data.dataset, data.parts.train, finds_ink)
     shape = {"num_classes": len(data.charset), "in_channels": channels}
     shape |= {"height": height, "width": width}
     own_module = issubclass(kind, LightningModule)

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 
 from hwr.config.compose import plain
 from hwr.data import CharacterDataModule, CharacterDataset, load_dataset
-from hwr.data.splits import rows_of_writers
-from hwr.errors import DataError, RunError, printable
+from hwr.data.splits import select_writers
+from hwr.errors import DataError, RunError, sanitize
 from hwr.files import atomic_write, expand_user
 from hwr.inference import checkpoint, writer_context
 from hwr.inference.loading import load, model_file
@@ -73,7 +73,7 @@ def test(
         values |= writer_context.metrics(network, embedded, label.numpy(), writers, data.charset)
     result: dict[str, Any] = {f"test/{name}": value for name, value in values.items()}
     partial = bool(trainer.fast_dev_run) or count < len(loader)  # type: ignore[attr-defined]
-    predictions = run_folder.rows_of(files, label.numpy(), log_probability, data.charset)
+    predictions = run_folder.prediction_rows(files, label.numpy(), log_probability, data.charset)
     return {**result, **logged, "partial": partial}, predictions, writers
 
 
@@ -125,9 +125,9 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
     label = charset.encode(dataset.charset.names)[dataset.labels.numpy()]
     rows = np.arange(len(label))
     if config.writers is not None:
-        rows = rows_of_writers(config.writers, writers, "writers")
+        rows = select_writers(config.writers, writers, "writers")
     label, groups = label[rows], rows if writers is None else writers[rows]
-    with run_folder.started(folder, config):
+    with run_folder.lock_run(folder, config):
         scores, with_context = _scores(
             config, recognizer, dataset.images[rows] / 255, label, groups
         )
@@ -146,14 +146,16 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
             "config": run_folder.settings(config),
         }
         files = [dataset.files[row] for row in rows]
-        run_folder.write_predictions(folder, run_folder.rows_of(files, label, scores, charset))
+        run_folder.write_predictions(
+            folder, run_folder.prediction_rows(files, label, scores, charset)
+        )
         with atomic_write(folder / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     who = f" of writers {config.writers}" if config.writers else ""
     who += " with writer context" if config.context else ""
     print(
         f"accuracy {result['acc']:.4f} ({low:.4f} - {high:.4f}) of {len(rows):,} images{who} "
-        f"in data={dataset.name}\n{printable(str(folder))}"
+        f"in data={dataset.name}\n{sanitize(str(folder))}"
     )
     return result
 
@@ -179,7 +181,7 @@ def _dataset(config: DictConfig, recognizer: Recognizer) -> CharacterDataset:
     if recognizer.about.get("data_fingerprint") == dataset.fingerprint:
         print(
             "hwr-evaluate: this model was trained on images of this very dataset "
-            f"(split={printable(str(recognizer.about.get('split')))}); "
+            f"(split={sanitize(str(recognizer.about.get('split')))}); "
             "its metrics on those images are not those of a test",
             file=sys.stderr,
         )

@@ -69,7 +69,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     if not trainer.is_global_zero:
         _fit(trainer, model, data, ckpt_path)
         return {}
-    with run_folder.started(folder, config), reporting.logged(trainer.loggers, config):
+    with run_folder.lock_run(folder, config), reporting.logged(trainer.loggers, config):
         fitted, epochs = _fit(trainer, model, data, ckpt_path), trainer.current_epoch
         reported = epochs
         if config.monitor and (best := _saved(trainer, config.monitor)):

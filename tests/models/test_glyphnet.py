@@ -187,7 +187,7 @@ def test_pages_of_one_case() -> None:
     pages = set()
     for seed in range(30):
         random = np.random.default_rng(seed)
-        rows = writer_context._one_case(label, writer, charset.fold(), random)
+        rows = writer_context._one_case(label, writer, charset.case_insensitive_classes(), random)
         assert len(rows) == 12  # 0, a or A, b or B of each of four
         for person in range(4):
             names = {charset.names[label[row]].lower() for row in rows if row // 5 == person}

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from programs import FOREST, TINY, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
 
-from hwr.config.compose import composed, hydra_ready
+from hwr.config.compose import compose_unchecked, initialize_hydra
 from hwr.errors import RunError
 from hwr.runs import records, sweep
 
@@ -28,7 +28,7 @@ def metrics(folder: Path) -> dict[str, Any]:
 def plan(folder: Path, *overrides: str) -> list[str]:
     """Plan a multirun as the callback does, and return the names of the run folders."""
     words = ["data=synthetic", "hydra.mode=MULTIRUN", f"hydra.sweep.dir={folder}", *overrides]
-    with hydra_ready():
+    with initialize_hydra():
         hydra: Any = GlobalHydra.instance().hydra
         config = hydra.compose_config("train", words, RunMode.MULTIRUN)
         return [str(path.relative_to(folder)) for path in sweep.plan(config, "train").runs]
@@ -57,8 +57,8 @@ def test_many_jobs_are_not_checked_in_silence(
 def test_jobs_are_compared_with_what_is_there(tmp_path: Path) -> None:
     """An unfinished run has Hydra's unresolved settings, a failed one its own record."""
     words = ["seed=3", "scheduler=plateau"]
-    with hydra_ready():
-        config = composed(["data=synthetic", *words])
+    with initialize_hydra():
+        config = compose_unchecked(["data=synthetic", *words])
     records.mark_failed(tmp_path / "0", {"seed": 4}, RunError("x"))
     with pytest.raises(RunError, match="holds a run with seed=4, not 3"):
         plan(tmp_path, *words)
@@ -88,9 +88,9 @@ def test_a_search_for_a_low_loss(tmp_path: Path) -> None:
 
 
 def test_launchers_compose() -> None:
-    with hydra_ready():
+    with initialize_hydra():
         for name, threads in (("local", "1"), ("slurm", "2")):
-            hydra = composed([f"hydra/launcher={name}"], with_hydra=True).hydra
+            hydra = compose_unchecked([f"hydra/launcher={name}"], with_hydra=True).hydra
             assert threads == hydra.job.env_set.OMP_NUM_THREADS
 
 

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import hwr
 from hwr.config.compose import compose
 from hwr.errors import ConfigError, RunError
-from hwr.runs.run_folder import started
+from hwr.runs.run_folder import lock_run
 from hwr.training.train import train
 
 TINY = ["data=synthetic", "data.writers=4", "data.batch_size=62"]
@@ -186,7 +186,7 @@ def test_a_run_is_not_written_over(cnn_run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds a run already"):
         run(cnn_run, *CNN, "seed=3")
     assert (cnn_run / "checkpoints/last.ckpt").read_bytes() == before
-    with started(tmp_path, compose([*TINY, *SMALL])):
+    with lock_run(tmp_path, compose([*TINY, *SMALL])):
         with pytest.raises(RunError, match=f"another process writes into {tmp_path}; choose"):
             run(tmp_path, *SMALL, "seed=7")
         assert list(tmp_path.iterdir()) == []

@@ -227,8 +227,8 @@ class TrainingSampler(DistributedSampler[int]):
         random = np.random.default_rng([self.seed, self.epoch])
         synthetic = random.permutation(np.arange(self.real, self.real + self.synthetic))
         if self.writers is not None:
-            people, writer = np.unique(self.writers[synthetic], return_inverse=True)
-            place = random.permutation(len(people))
+            drawn_writers, writer = np.unique(self.writers[synthetic], return_inverse=True)
+            place = random.permutation(len(drawn_writers))
             synthetic = synthetic[np.argsort(place[writer], kind="stable")]
         rows = np.concatenate([np.arange(self.real), synthetic[: self.drawn]])
         if self.writers is None:

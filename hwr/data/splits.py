@@ -74,9 +74,9 @@ class BaseSplit(ABC):
         val = test if self.val_is_test else train[:0]
         if self.val_size and not self.val_is_test:
             if self.by_writer:
-                people = np.random.default_rng(self.seed).permutation(np.unique(writers[train]))
-                count = max(1, round(self.val_size * len(people)))
-                held_out = np.isin(writers[train], people[:count])
+                distinct = np.random.default_rng(self.seed).permutation(np.unique(writers[train]))
+                count = max(1, round(self.val_size * len(distinct)))
+                held_out = np.isin(writers[train], distinct[:count])
                 train, val = train[~held_out], train[held_out]
             else:
                 train, val = _stratified(train, labels, self.val_size, self.seed, "split.val_size")
@@ -151,13 +151,13 @@ class WriterSplit(BaseSplit):
     by_writer: ClassVar[bool] = True
 
     def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
-        people = np.unique(writers)
-        if len(people) < self.folds:
+        distinct = np.unique(writers)
+        if len(distinct) < self.folds:
             raise DataError(
-                f"split.folds={self.folds} needs as many writers; the dataset has {len(people)}"
+                f"split.folds={self.folds} needs as many writers; the dataset has {len(distinct)}"
             )
         # scikit-learn's GroupKFold would shuffle by another generator, and so give other folds.
-        shuffled = np.random.default_rng(self.seed).permutation(people)
+        shuffled = np.random.default_rng(self.seed).permutation(distinct)
         held_out = np.isin(writers, np.array_split(shuffled, self.folds)[self.fold])
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 

@@ -57,15 +57,15 @@ def network(path: Path, checkpoint: dict[str, Any], trust: Sequence[str] = ()) -
         node, prefix = checkpoint["hwr"]["model"], checkpoint["hwr"]["state_dict_prefix"]
         saved = checkpoint["state_dict"].items()
         weights = {k.removeprefix(prefix): weight for k, weight in saved if k.startswith(prefix)}
-        ours = trusted.is_ours(node)
-        with torch.device("meta" if ours else "cpu"):  # settings may ask for too much memory
+        is_ours = trusted.is_ours(node)
+        with torch.device("meta" if is_ours else "cpu"):  # settings may ask for too much memory
             model = trusted.build(node, trust)
-        model.load_state_dict(weights, assign=ours)
+        model.load_state_dict(weights, assign=is_ours)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
     except Exception as error:  # wrong settings make the constructors raise many kinds
-        why = " ".join(str(error).split())[:200]
-        raise RunError(f"{path} does not fit its own settings: {why}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path} does not fit its own settings: {reason}") from error
     return model.float().eval()  # the weights may have another precision
 
 

@@ -40,8 +40,8 @@ def load_forest(file: Path) -> tuple[RandomForestClassifier, dict[str, Any]]:
         trees, card = content["trees"], json.loads(content["card"])
         _check(trees, card)
     except Exception as error:  # skops raises many kinds for broken and untrusted files
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise RunError(f"{file} is not a forest of hwr-forest: {why}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{file} is not a forest of hwr-forest: {reason}") from error
     return trees.set_params(n_jobs=None, verbose=0), card  # a file may ask for thousands of threads
 
 
@@ -52,15 +52,15 @@ def _check(trees: Any, card: dict[str, Any]) -> None:
         ValueError: Forest and card don't fit.
     """
     pixels, classes = card["height"] * card["width"] * card["channels"], len(trees.classes_)
-    sound = isinstance(trees, RandomForestClassifier) and trees.n_features_in_ == pixels
-    sound &= max(trees.classes_) < len(card["charset"]) and len(trees.estimators_) > 0
+    is_valid = isinstance(trees, RandomForestClassifier) and trees.n_features_in_ == pixels
+    is_valid &= max(trees.classes_) < len(card["charset"]) and len(trees.estimators_) > 0
     for tree in [estimator.tree_ for estimator in trees.estimators_]:
         nodes = np.arange(tree.node_count)
         left, right = tree.children_left, tree.children_right
         leaf = (left == -1) & (right == -1)
         inner = (nodes < left) & (left < len(nodes)) & (nodes < right) & (right < len(nodes))
         inner &= (tree.feature >= 0) & (tree.feature < pixels)
-        sound &= len(nodes) > 0 and tree.value.shape == (len(nodes), 1, classes)
-        sound &= bool((leaf | inner).all())
-    if not sound:
+        is_valid &= len(nodes) > 0 and tree.value.shape == (len(nodes), 1, classes)
+        is_valid &= bool((leaf | inner).all())
+    if not is_valid:
         raise ValueError("its trees and its description don't fit")

@@ -165,8 +165,8 @@ def _recognizer(
         if probability.shape != (1, len(charset)) or not abs(probability.sum() - 1) < 1e-3:
             raise ValueError(f"it gives no probabilities of its {len(charset)} classes")
     except Exception as error:  # of torch, onnxruntime or scikit-learn, when sizes don't fit
-        why = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise RunError(
-            f"{path} does not fit its own settings ({why}); was it written by this version of hwr?"
+            f"{path} does not fit its own settings ({reason}); was it written by this hwr version?"
         ) from error
     return recognizer

@@ -71,8 +71,8 @@ def resolve(target: Any, trust: Sequence[str] = ()) -> type[nn.Module]:
     try:
         model_class = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module may raise anything when it is imported
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise RunError(f"{target} cannot be imported: {why}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{target} cannot be imported: {reason}") from error
     if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
         raise RunError(f"{target} is not a class of models (a subclass of nn.Module)")
     if target not in MODELS and not _within(model_class.__module__, trust):

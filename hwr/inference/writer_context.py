@@ -99,9 +99,9 @@ def metrics(
     for size in SIZES:
         draws = [accuracy(_grouped(writer, size, random), every) for _ in range(DRAWS)]
         result[f"acc_writer_{size}"] = float(np.mean(draws))
-    fold = charset.case_insensitive_classes()
-    if len(np.unique(fold)) < len(charset):  # letters have cases
-        pages = [_one_case(label, writer, fold, random) for _ in range(DRAWS)]
+    first_case = charset.case_insensitive_classes()
+    if len(np.unique(first_case)) < len(charset):  # letters have cases
+        pages = [_one_case(label, writer, first_case, random) for _ in range(DRAWS)]
         pages = [rows for rows in pages if len(rows)]  # of a few images none may be left
         with_context = [accuracy(writer[rows], rows) for rows in pages]
         result["acc_writer_onecase"] = float(np.mean(with_context))
@@ -115,8 +115,8 @@ def _grouped(
 ) -> NDArray[np.int64]:
     """Group the images of each writer at random, so many in a group; the last may be smaller."""
     group = np.empty_like(writer)
-    for person in np.unique(writer):
-        rows = random.permutation(np.flatnonzero(writer == person))
+    for one_writer in np.unique(writer):
+        rows = random.permutation(np.flatnonzero(writer == one_writer))
         group[rows] = rows[np.arange(len(rows)) // size * size]  # a group's number is its first row
     return group
 
@@ -124,14 +124,14 @@ def _grouped(
 def _one_case(
     label: NDArray[np.int64],
     writer: NDArray[np.int64],
-    fold: NDArray[np.int64],
+    first_case: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Draw rows of pages, one per writer, on which each letter occurs in one case only."""
     kept = []
-    for person in np.unique(writer):
-        rows = np.flatnonzero(writer == person)
-        order = random.permutation(len(fold))
-        chosen = {int(fold[index]): int(index) for index in order}  # the last drawn of each letter
-        kept += [row for row in rows if chosen[int(fold[label[row]])] == label[row]]
+    for one_writer in np.unique(writer):
+        rows = np.flatnonzero(writer == one_writer)
+        order = random.permutation(len(first_case))
+        chosen = {int(first_case[index]): int(index) for index in order}  # one of each letter
+        kept += [row for row in rows if chosen[int(first_case[label[row]])] == label[row]]
     return np.array(kept, np.int64)

@@ -116,10 +116,10 @@ def _callbacks(
     config: DictConfig, model: pl.LightningModule, has_logger: bool, val_is_test: bool
 ) -> list[pl.Callback]:
     """Instantiate the callbacks, without those that need a logger or terminal that isn't there."""
-    useless: list[type[pl.Callback]] = [] if has_logger else [pl.callbacks.LearningRateMonitor]
-    useless += [] if sys.stderr.isatty() else [ProgressBar]
+    left_out: list[type[pl.Callback]] = [] if has_logger else [pl.callbacks.LearningRateMonitor]
+    left_out += [] if sys.stderr.isatty() else [ProgressBar]
     callbacks: list[pl.Callback] = _instantiate_group(config, "callbacks")
-    callbacks = [c for c in callbacks if not isinstance(c, tuple(useless))]
+    callbacks = [c for c in callbacks if not isinstance(c, tuple(left_out))]
     savers = [c for c in callbacks if isinstance(c, ModelCheckpoint)]
     if config.monitor and config.monitor not in [c.monitor for c in savers]:
         raise ConfigError(

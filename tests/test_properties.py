@@ -1,21 +1,16 @@
-"""Test properties of any labels, writers, charsets, images and predictions."""
+"""Test properties of any labels, writers and charsets."""
 
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from sklearn import metrics as sklearn_metrics
 from sklearn.preprocessing import LabelEncoder
 
 from hwr.charset import Charset
 from hwr.data import HeldOutWritersSplit, KFoldSplit, StratifiedSplit, WriterSplit
 from hwr.errors import DataError
-from hwr.preprocessing.preprocessor import Preprocessor
-from hwr.reporting import metrics
 
 settings.register_profile("hwr", deadline=None, derandomize=True, database=None)
 settings.load_profile("hwr")
@@ -88,51 +83,3 @@ def test_charsets(labels: list[str]) -> None:
         assert charset.names[first].casefold() == name.casefold()
     with pytest.raises(DataError):
         charset.encode(["nothing of four letters"])
-
-
-@st.composite
-def images(draw: st.DrawFn) -> Image.Image:
-    """Gray images of any size, some with little ink."""
-    width, height = draw(st.integers(1, 200)), draw(st.integers(1, 200))
-    random = np.random.default_rng(draw(st.integers(0, 10**6)))
-    array = np.full((height, width), 255, np.uint8)
-    top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
-    part = array[top : top + draw(st.integers(0, 200)), left : left + draw(st.integers(0, 200))]
-    part[:] = random.integers(0, 256, part.shape)
-    return Image.fromarray(array)
-
-
-@given(images(), st.integers(1, 60), st.integers(1, 60))
-def test_preprocessing(image: Image.Image, height: int, width: int) -> None:
-    """`notebook` is Pillow's resize to the bit; `ink` gives an array of the size."""
-    before = image.tobytes()
-    array = Preprocessor("notebook", height, width)(image)
-    np.testing.assert_array_equal(array, np.asarray(image.resize((width, height))))
-    ink = Preprocessor("ink", height, width)(image)
-    assert (ink.shape, ink.dtype) == ((height, width), np.uint8)
-    assert image.tobytes() == before
-
-
-@given(st.integers(0, 10**6), st.integers(2, 20), st.integers(2, 200))
-def test_metrics(seed: int, classes: int, count: int) -> None:
-    """Equal to scikit-learn's on the same predictions, ties and absent classes included."""
-    random = np.random.default_rng(seed)
-    label = random.integers(0, classes, count)
-    assume(len(np.unique(label)) > 1)
-    scores = torch.from_numpy(random.normal(size=(count, classes)).round(1)).log_softmax(1)
-    probability = scores.exp().numpy()
-    charset = Charset(tuple("0123456789abcdefghij"[:classes]))
-    found = metrics.evaluate(scores, torch.from_numpy(label), charset)
-    guess = probability.argmax(1)
-    present = np.unique(label)
-    pairs = [(label == k, probability[:, k]) for k in present]
-    areas = [sklearn_metrics.roc_auc_score(*pair) for pair in pairs]
-    precise = [sklearn_metrics.average_precision_score(*pair) for pair in pairs]
-    every = np.arange(classes)
-    expected = {
-        "acc": sklearn_metrics.accuracy_score(label, guess),
-        "loss": sklearn_metrics.log_loss(label, probability, labels=every),
-        "auroc": np.mean(areas),
-        "ap": np.mean(precise),
-    }
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-5)

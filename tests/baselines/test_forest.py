@@ -3,9 +3,6 @@
 import csv
 import json
 import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,11 +91,6 @@ def test_color_without_plots_repeats(tmp_path: Path) -> None:
     assert "hp/test_acc" in events.Tags()["scalars"]
 
 
-def test_lightning_is_not_imported() -> None:
-    code = "import sys, hwr.baselines.forest; assert 'pytorch_lightning' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def _empty(trees: RandomForestClassifier) -> None:
     tree = trees.estimators_[0].tree_
     state = tree.__getstate__()
@@ -135,12 +127,6 @@ def test_a_file_asks_for_no_threads_and_no_prints(run: Path, tmp_path: Path) -> 
     forestfile.save(trees.set_params(n_jobs=20_000, verbose=100), card, tmp_path / "forest.skops")
     trees, _ = load_forest(tmp_path / "forest.skops")
     assert (trees.n_jobs, trees.verbose) == (None, 0)
-
-
-def test_a_pickle_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / "forest.skops").write_bytes(pickle.dumps([1]))
-    with pytest.raises(RunError, match="is not a forest"):
-        load_forest(tmp_path / "forest.skops")
 
 
 def test_a_file_with_other_types_is_rejected(tmp_path: Path) -> None:

@@ -59,13 +59,7 @@ Before = Callable[[], Any]
 
 @dataclass
 class Result:
-    """How a command ended.
-
-    Attributes:
-        code: Its exit code; minus the signal that killed it.
-        output: What it wrote to standard output and error.
-        seconds: How long it took.
-    """
+    """How a command ended: exit code, or minus the signal that killed it; all that it wrote."""
 
     code: int
     output: str
@@ -82,13 +76,7 @@ class Result:
 
 
 class Running:
-    """A command that runs in a folder; its output goes to a file beside the folder.
-
-    Args:
-        folder: The folder, which is made.
-        line: Program and arguments, as text or a list.
-        before: Functions called in its process before the command.
-    """
+    """A command that runs in a folder, which is made; its output goes to a file beside it."""
 
     def __init__(self, folder: Path, line: str | Sequence[str], *before: Before) -> None:
         words = shlex.split(line) if isinstance(line, str) else list(map(str, line))
@@ -152,14 +140,7 @@ def limit_memory(mebibytes: int = 600) -> None:
 
 @dataclass
 class Job:
-    """A command that writes into a folder of its own.
-
-    Attributes:
-        name: One of `COMMANDS`.
-        data: The dataset that it reads.
-        run: The finished run that it reads.
-        folder: Folder that it may write into; the results go to `out` in it.
-    """
+    """One of `COMMANDS`, which reads a dataset and a finished run, and writes into a folder."""
 
     name: str
     data: Path
@@ -168,7 +149,7 @@ class Job:
 
     @property
     def out(self) -> Path:
-        """Where the results go."""
+        """Return the folder of the results."""
         return self.folder / "out"
 
     def start(self, *more: str, before: Sequence[Before] = ()) -> Running:
@@ -220,12 +201,7 @@ def weights(file: Path) -> dict[str, bytes]:
 
 
 class Spoil(Callback):
-    """Make all weights NaN before a step of the training.
-
-    Args:
-        step: Number of the step, from 1.
-        rank: Rank of the process in which it happens.
-    """
+    """Make all weights NaN before a step of the training, counted from 1, in one process."""
 
     def __init__(self, step: int, rank: int = 0) -> None:
         self.step, self.rank = step, rank

@@ -18,15 +18,7 @@ Undisturbed = Callable[[str], tuple[Job, Result]]
 
 
 class Campaign:
-    """Count trials.
-
-    Args:
-        name: Name of the test.
-        record: Records the outcome of a trial for the table.
-
-    Attributes:
-        random: Draws what a trial does.
-    """
+    """Count the trials of a test for the table; `random` draws what they do."""
 
     def __init__(self, name: str, record: Callable[[str, Any], None]) -> None:
         self.random = np.random.default_rng([SEED, *name.encode()])

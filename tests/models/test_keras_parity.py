@@ -66,11 +66,6 @@ def prepared(name: str) -> nn.Module:
     return model
 
 
-def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
-    kind = KerasAdam if name == "mlp" else KerasRMSprop
-    return kind(model.parameters(), lr=5e-4)
-
-
 def probabilities(model: nn.Module) -> np.ndarray[Any, Any]:
     model.eval()
     with torch.no_grad():
@@ -96,29 +91,25 @@ def losses_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]
     return losses
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_parameter_count(name: str) -> None:
-    count = sum(weights.numel() for weights in prepared(name).parameters())
-    assert count == GOLDEN[name]["params"] == {"mlp": 126_362, "cnn": 624_766}[name]
-
-
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_first_probabilities(name: str) -> None:
-    np.testing.assert_allclose(
-        probabilities(prepared(name)), GOLDEN[name]["probabilities"], rtol=0, atol=1e-6
-    )
-
-
 @pytest.mark.parametrize(
-    ("name", "first", "bound", "after"), [("mlp", 1e-4, 1e-4, 1e-5), ("cnn", 1e-5, 0.02, 5e-3)]
+    ("name", "kind", "count", "first", "bound", "after"),
+    [
+        ("mlp", KerasAdam, 126_362, 1e-4, 1e-4, 1e-5),
+        ("cnn", KerasRMSprop, 624_766, 1e-5, 0.02, 5e-3),
+    ],
 )
-def test_twenty_steps(name: str, first: float, bound: float, after: float) -> None:
-    model = prepared(name)
-    losses = losses_of(model, optimizer_of(name, model))
-    golden = GOLDEN[name]["losses_20_steps"]
-    np.testing.assert_allclose(losses[:3], golden[:3], rtol=0, atol=first)
-    np.testing.assert_allclose(losses, golden, rtol=0, atol=bound)
-    expected = GOLDEN[name]["probabilities_after_20_steps"]
+def test_twenty_steps(
+    name: str, kind: Any, count: int, first: float, bound: float, after: float
+) -> None:
+    """Compare number of parameters, first probabilities, losses, and probabilities at the end."""
+    model, golden = prepared(name), GOLDEN[name]
+    assert sum(weights.numel() for weights in model.parameters()) == golden["params"] == count
+    np.testing.assert_allclose(probabilities(model), golden["probabilities"], rtol=0, atol=1e-6)
+    losses = losses_of(model, kind(model.parameters(), lr=5e-4))
+    expected = golden["losses_20_steps"]
+    np.testing.assert_allclose(losses[:3], expected[:3], rtol=0, atol=first)
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=bound)
+    expected = golden["probabilities_after_20_steps"]
     np.testing.assert_allclose(probabilities(model), expected, rtol=0, atol=after)
 
 

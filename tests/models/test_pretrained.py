@@ -14,7 +14,7 @@ import hwr
 from hwr.config.compose import compose
 from hwr.data import synthetic
 from hwr.errors import RunError
-from hwr.models import GlyphNet, pretrained
+from hwr.models import pretrained
 from hwr.models.lcnet import LCNet
 from hwr.models.pretrained import load_pretrained_backbone
 from hwr.training.train import train
@@ -47,17 +47,6 @@ def test_feature_maps_equal_those_of_the_file() -> None:
         assert result.shape == (3, 384, 3, width // 4)
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-3, atol=1e-4)
     assert sum(weight.numel() for weight in backbone.parameters()) == 2_675_136
-
-
-def test_only_the_backbone_is_pretrained() -> None:
-    first, second = (GlyphNet(backbone="lcnet") for _ in range(2))
-    for model in (first, second):
-        load_pretrained_backbone(torch.nn.Sequential(model))
-    for weight, other in zip(
-        first.backbone.parameters(), second.backbone.parameters(), strict=True
-    ):
-        assert torch.equal(weight, other)
-    assert not torch.equal(first.head.weight, second.head.weight)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_an_evaluation_is_no_run(tmp_path: Path, write_run: Any, write_unfinishe
     write_unfinished("eval", "data: {name: english}\nckpt_path: ../0\n")
     assert len(read_runs([tmp_path])) == 1
     (tmp_path / "eval/evaluation.json").write_text('{"acc": 0.5, "config": {"ckpt_path": "0"}}')
-    assert len(read_runs([tmp_path])) == 1
+    with pytest.raises(RunError, match="no run below"):
+        read_runs([tmp_path / "eval"])
     evaluation = read(tmp_path / "eval")
     assert evaluation is not None
     assert difference(evaluation.config, {"ckpt_path": "1"}) == "ckpt_path=0, not 1"
@@ -92,13 +93,6 @@ def test_damaged_and_hostile_runs_are_left_out(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"left out {tmp_path.resolve() / 'bad' / file} " in line
     assert reason in line
-
-
-def test_missing_runs(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run below"):
-        read_runs([tmp_path])
-    with pytest.raises(RunError, match="no folder"):
-        read_runs([tmp_path / "absent"])
 
 
 def test_a_taken_folder(tmp_path: Path, write_run: Any) -> None:

@@ -14,28 +14,24 @@ from hwr.runs.statistics import compare
 from hwr.runs.table import read_runs, select, table
 
 
-def test_interval_of_overlapping_splits(tmp_path: Path, write_run: Any) -> None:
-    """Nadeau and Bengio: test splits of 100 images share some, 300 are trained on."""
+@pytest.mark.parametrize(
+    ("split", "same_cut", "ratio"),
+    [("stratified", False, 1 / 3), ("kfold", False, 1 / 3), ("kfold", True, 0)],
+)
+def test_intervals(
+    tmp_path: Path, write_run: Any, split: str, same_cut: bool, ratio: float
+) -> None:
+    """Nadeau and Bengio, where test splits of 100 images may share some; 300 are trained on."""
     accuracies = [0.7, 0.74, 0.75]
-    for seed, acc in enumerate(accuracies):
-        write_run(str(seed), acc, seed)
+    for fold, acc in enumerate(accuracies):
+        cut = {"folds": 3, "fold": fold} if split == "kfold" else {}
+        write_run(str(fold), acc, 0 if same_cut else fold, split=split, cut=cut)
     row = table(read_runs([tmp_path])).iloc[0]
-    half = t.ppf(0.975, 2) * statistics.stdev(accuracies) * (1 / 3 + 100 / 300) ** 0.5
+    half = t.ppf(0.975, 2) * statistics.stdev(accuracies) * (1 / 3 + ratio) ** 0.5
     assert row["acc"] == pytest.approx(0.73)
     assert row["acc_sd"] == pytest.approx(statistics.stdev(accuracies))
     assert row["acc_high"] - row["acc"] == pytest.approx(half)
     assert row["acc"] - row["acc_low"] == pytest.approx(half)
-
-
-@pytest.mark.parametrize(("same_cut", "ratio"), [(True, 0), (False, 1 / 3)])
-def test_interval_of_folds(tmp_path: Path, write_run: Any, same_cut: bool, ratio: float) -> None:
-    accuracies = [0.7, 0.74, 0.75]
-    for fold, acc in enumerate(accuracies):
-        seed = 0 if same_cut else fold
-        write_run(str(fold), acc, seed, split="kfold", cut={"folds": 3, "fold": fold})
-    row = table(read_runs([tmp_path])).iloc[0]
-    half = t.ppf(0.975, 2) * statistics.stdev(accuracies) * (1 / 3 + ratio) ** 0.5
-    assert row["acc_high"] - row["acc"] == pytest.approx(half)
 
 
 def test_comparison_over_overlapping_splits(tmp_path: Path, write_run: Any) -> None:

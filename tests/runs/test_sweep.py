@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,20 @@ def plan(folder: Path, *overrides: str) -> list[str]:
         return [str(path.relative_to(folder)) for path in sweep.plan(config, "train").runs]
 
 
+NAMED = "sweep=seeds seed=3,4 model=mlp,cnn +trainer.max_steps=1 hydra.sweep.subdir="
+NAMED += "${hydra.runtime.choices.model}_${seed}"
+
+
 @pytest.mark.parametrize(
-    ("name", "count"), [("seeds", 10), ("lr", 5), ("kfold", 5), ("writers", 5)]
+    ("words", "names"),
+    [
+        *((f"sweep={name}", "01234") for name in ("lr", "kfold", "writers")),
+        ("sweep=seeds", "0123456789"),
+        (NAMED, ["mlp_3", "cnn_3", "mlp_4", "cnn_4"]),  # the last seed= counts
+    ],
 )
-def test_grids(tmp_path: Path, name: str, count: int) -> None:
-    assert plan(tmp_path, f"sweep={name}") == [str(number) for number in range(count)]
-
-
-def test_the_last_one_counts_and_folders_may_have_names(tmp_path: Path) -> None:
-    words = ["sweep=seeds", "seed=3,4", "model=mlp,cnn", "+trainer.max_steps=1"]
-    names = plan(tmp_path, *words, "hydra.sweep.subdir=${hydra.runtime.choices.model}_${seed}")
-    assert names == ["mlp_3", "cnn_3", "mlp_4", "cnn_4"]
+def test_grids(tmp_path: Path, words: str, names: Sequence[str]) -> None:
+    assert plan(tmp_path, *words.split()) == list(names)
 
 
 def test_many_jobs_are_not_checked_in_silence(
@@ -85,13 +89,6 @@ def test_a_search_for_a_low_loss(tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     study = optuna.load_study(study_name="hwr", storage=f"sqlite:///{tmp_path / 'search.db'}")
     assert study.direction.name == "MINIMIZE"
-
-
-def test_launchers_compose() -> None:
-    with initialize_hydra():
-        for name, threads in (("local", "1"), ("slurm", "2")):
-            hydra = compose_unchecked([f"hydra/launcher={name}"], with_hydra=True).hydra
-            assert threads == hydra.job.env_set.OMP_NUM_THREADS
 
 
 def test_config_dir_and_mode_reach_every_job(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,8 +195,3 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=words):
         hwr_runs(*arguments)
-
-
-def test_the_command_needs_no_torch() -> None:
-    code = "import sys, hwr.cli.runs; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,14 +1,11 @@
 """Test hwr-evaluate: a checkpoint on another dataset."""
 
 import csv
-import importlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from omegaconf import DictConfig
 
 from hwr.config.compose import compose
@@ -87,51 +84,3 @@ def test_bootstrap_over_writers() -> None:
     half = 1.96 * by_writer.std(ddof=1) / 40**0.5
     assert (low, high) == pytest.approx((correct.mean() - half, correct.mean() + half), abs=0.01)
     assert bootstrap(np.ones(5), np.arange(5)) == (1, 1)
-
-
-def test_own_model_and_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "evaluated_pkg.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    own: Any = importlib.import_module("evaluated_pkg")
-    card = {
-        **{"height": 6, "width": 8, "channels": 3, "preprocessing": "notebook", "frame": None},
-        **{"charset": ["a", "b"], "about": {}, "state_dict_prefix": "model."},
-        "model": {"_target_": "evaluated_pkg.Net", "num_classes": 2},
-    }
-    weights = {f"model.{k}": v for k, v in own.Net(2).state_dict().items()}
-    torch.save({"state_dict": weights, "hwr": card}, tmp_path / "own.ckpt")
-    settings = config(f"ckpt_path={tmp_path}/own.ckpt")
-    with pytest.raises(RunError, match=r'trust=\["evaluated_pkg"\]'):
-        evaluate(settings, tmp_path / "out")
-    settings.trust = ["evaluated_pkg"]
-    settings.data = {"_target_": "evaluated_pkg.Letters", "size": [6, 8]}
-    metrics = evaluate(settings, tmp_path / "out")
-    assert (metrics["images"], metrics["data"]) == (10, "Letters")
-    settings.data.size = [5, 8]
-    with pytest.raises(DataError, match=r"have shape \(3, 5, 8\), but the model takes \(3, 6, 8\)"):
-        evaluate(settings, tmp_path / "other")
-
-
-OWN = """
-import torch
-from torch import nn
-from torch.utils.data import Dataset
-
-class Net(nn.Module):
-    def __init__(self, num_classes):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(144, num_classes))
-
-    def forward(self, image):
-        return self.layers(image)
-
-class Letters(Dataset):
-    def __init__(self, size):
-        self.size = tuple(size)
-
-    def __len__(self):
-        return 10
-
-    def __getitem__(self, index):
-        return torch.full((3, *self.size), index / 10), "ab"[index % 2]
-"""

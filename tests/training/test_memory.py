@@ -5,8 +5,6 @@ import sys
 
 import pytest
 
-from hwr.training import memory
-
 SHOW = """
 import resource
 from hwr.training import memory
@@ -30,8 +28,3 @@ def test_freed_blocks_are_used_again() -> None:
     before, after = map(int, done.stdout.split())
     assert before > 20 * 8 * 1000  # of 4,096 pages each
     assert after < 100
-
-
-def test_other_c_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda _: object())  # has no mallopt
-    memory.keep_freed_memory()

@@ -125,8 +125,8 @@ def hwr_train(place: Path, *arguments: str, flags: Sequence[str] = ()) -> str:
     return command(place, "hwr-train", *flags, *COMMON, *arguments)
 
 
-def command(place: Path, name: str, *arguments: str) -> str:
-    """Run a command with the user's settings, and return what it prints."""
+def command(place: Path, name: str, *arguments: str, code: int = 0) -> str:
+    """Run a command with the user's settings, and return what it prints, or its mistake."""
     done = subprocess.run(
         [Path(sys.executable).with_name(name), "--config-dir", "my_conf", *arguments],
         cwd=place,
@@ -135,8 +135,8 @@ def command(place: Path, name: str, *arguments: str) -> str:
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])},
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 def metrics(folder: Path) -> dict[str, Any]:
@@ -177,6 +177,9 @@ def test_own_network_and_dataset(place: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (recognizer.charset.names, recognizer.size) == (("-", "|", "+"), (20, 20))
     again = ["data=bars", f"ckpt_path={folder}", "trust=[my_pkg]", "hydra.run.dir=evaluated"]
     assert "of 60 images in data=Bars" in command(place, "hwr-evaluate", *again)
+    again = [*again[:3], "data.size=21", "hydra.run.dir=other"]
+    words = "have shape (1, 21, 21), but the model takes (1, 20, 20)"
+    assert words in command(place, "hwr-evaluate", *again, code=2)
 
 
 @pytest.mark.parametrize(

@@ -74,16 +74,10 @@ def test_run_folder(cnn_run: Path) -> None:
     assert list(rows[0]) == ["file", "label", "prediction", "probability"]
     correct = np.mean([row["label"] == row["prediction"] for row in rows])
     assert correct == pytest.approx(metrics["test/acc"])
-
-
-def test_tensorboard_scalars(cnn_run: Path) -> None:
     scalars = curves(cnn_run)
-    for part in ("train", "val"):
-        for name in ("loss", "acc", "acc_nocase", "top3"):
-            assert len(scalars[f"{part}/{name}"]) == 4
-    assert {"test/acc", "test/loss", "test/acc_nocase", "test/top3"} <= scalars.keys()
-    metrics = json.loads((cnn_run / "metrics.json").read_text())
-    assert scalars["val/acc"][-1] == pytest.approx(metrics["test/acc"])
+    for name in ("loss", "acc", "acc_nocase", "top3"):
+        assert len(scalars[f"train/{name}"]) == len(scalars[f"val/{name}"]) == 4
+        assert f"test/{name}" in scalars
 
 
 def test_checkpoint_loads_with_default_settings(cnn_run: Path) -> None:
@@ -252,24 +246,3 @@ def test_settings_that_cannot_be_instantiated(tmp_path: Path, override: str, wor
         run(tmp_path / "run", *SMALL, *override.split())
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run/metrics.json").exists()
-
-
-@pytest.mark.parametrize("kind", [hwr.MLP, hwr.CNN])
-def test_networks_learn(kind: type[hwr.CharacterClassifier]) -> None:
-    torch.manual_seed(0)
-    small = {"conv_dropout": 0.0, "dense_dropout": 0.0, "width_mult": 0.25}
-    model = kind(
-        list("ABCDEFGH"),
-        {} if kind is hwr.MLP else small,
-        optimizer={**kind.default_optimizer, "lr": 5e-3},
-    )
-    image, label = torch.rand(16, 1, 30, 40), torch.arange(16) % 8
-    optimizer: Any = model.configure_optimizers()
-    for step in range(100):
-        optimizer.zero_grad()
-        loss = model.training_step((image, label), step)
-        loss.backward()
-        if step == 0:
-            assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())  # type: ignore[union-attr]
-        optimizer.step()
-    assert float(loss.detach()) < 0.05

@@ -78,16 +78,16 @@ def test_limited_tests_are_partial(tmp_path: Path, limit: str, tested: int) -> N
     assert ("test/acc" in metrics) == (tested > 0)
 
 
-def test_limit_train_batches(tmp_path: Path) -> None:
-    metrics = run(tmp_path, *SMALL, "+trainer.limit_train_batches=2")
-    assert saved(tmp_path)["global_step"] == 2
-    assert metrics["partial"] is False
-
-
-def test_accumulated_gradients(tmp_path: Path) -> None:
-    """248 images, of which 186 are trained on, in three batches an epoch."""
-    run(tmp_path, *SMALL, "trainer.max_epochs=2", "+trainer.accumulate_grad_batches=3")
-    assert saved(tmp_path)["global_step"] == 2
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ("+trainer.limit_train_batches=2", 2),
+        ("trainer.max_epochs=2 +trainer.accumulate_grad_batches=3", 2),  # three batches an epoch
+    ],
+)
+def test_number_of_steps(tmp_path: Path, flags: str, steps: int) -> None:
+    metrics = run(tmp_path, *SMALL, *flags.split())
+    assert (saved(tmp_path)["global_step"], metrics["partial"]) == (steps, False)
 
 
 def test_profiler(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,14 @@ def load(
         raise RunError(f"device={device!r} is for checkpoints; {file} runs on the CPU")
     try:
         if file.suffix == ".onnx":
-            return _from_onnx(file)
-        if file.suffix == ".skops":
-            return _from_forest(file)
-        return _from_checkpoint(file, device, trust)
+            recognizer = _from_onnx(file)
+        elif file.suffix == ".skops":
+            recognizer = _from_forest(file)
+        else:
+            recognizer = _from_checkpoint(file, device, trust)
     except ImportError as error:  # installed without what only training needs
         raise RunError(f"{file} needs {error.name}, which is not installed") from error
+    return replace(recognizer, source=(file.absolute(), device, None, trust))
 
 
 def model_file(path: Path) -> Path:
@@ -105,13 +108,18 @@ def _from_checkpoint(path: Path, device: str, trust: Sequence[str]) -> Recognize
         model = model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise RunError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    process = os.getpid()
+
+    def on_device(image: NDArray[np.float32]) -> torch.Tensor:
+        if os.getpid() != process:  # after a fork, torch would wait for threads of the parent
+            torch.set_num_threads(1)
+        return torch.from_numpy(image).to(device)
 
     def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits = checkpoint.logits(model, torch.from_numpy(image).to(device))
-        return np.asarray(logits.softmax(1).cpu())
+        return np.asarray(checkpoint.logits(model, on_device(image)).softmax(1).cpu())
 
     def context_scores(image: NDArray[np.float32], group: NDArray[np.int64]) -> NDArray[np.float32]:
-        embedded = writer_context.embed(model, torch.from_numpy(image).to(device))
+        embedded = writer_context.embed(model, on_device(image))
         return np.asarray(writer_context.relate(model, embedded, group).softmax(1).cpu())
 
     card = saved["hwr"]
@@ -123,12 +131,8 @@ def _from_checkpoint(path: Path, device: str, trust: Sequence[str]) -> Recognize
 
 
 def _from_onnx(path: Path) -> Recognizer:
-    session, card = load_onnx(path)
-
-    def scores(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(session.run(None, {"image": image})[0])
-
-    return _recognizer(path, session, card, scores)
+    model, card = load_onnx(path)
+    return _recognizer(path, model, card, model)
 
 
 def _from_forest(path: Path) -> Recognizer:

@@ -5,20 +5,57 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hwr.errors import RunError
 
 
-def load_onnx(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a session and its metadata from an ONNX file.
+class OnnxModel:
+    """Compute probabilities (N, classes) of images (N, C, H, W) by ONNX Runtime.
+
+    Its session ends at a fork, since the child would lack the session's threads; both processes
+    open another one when they need it.
+
+    Args:
+        content: Of the ONNX file.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.session: Any = open_session(content)
+        MODELS.add(self)
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of images."""
+        session = self.session = self.session or open_session(self.content)
+        return np.asarray(session.run(None, {"image": image})[0])
+
+
+MODELS: WeakSet[OnnxModel] = WeakSet()
+
+
+def _close_sessions() -> None:
+    for model in MODELS:
+        model.session = None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_close_sessions)
+
+
+def load_onnx(path: Path) -> tuple[OnnxModel, dict[str, Any]]:
+    """Load an ONNX file and its metadata.
 
     Raises:
         RunError: It is no such file.
         ImportError: onnxruntime is missing.
     """
     try:
-        session = open_session(path.read_bytes())
-        return session, json.loads(session.get_modelmeta().custom_metadata_map["hwr"])
+        model = OnnxModel(path.read_bytes())
+        return model, json.loads(model.session.get_modelmeta().custom_metadata_map["hwr"])
     except ImportError:
         raise
     except Exception as error:  # onnxruntime's errors have no common class

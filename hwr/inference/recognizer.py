@@ -52,8 +52,9 @@ class Recognizer:
     Attributes:
         charset: The classes.
         preprocessor: Makes the arrays that the model takes.
-        model: The network, the forest, or the session of ONNX Runtime.
+        model: The network, the forest, or an `OnnxModel`.
         about: What the file says of the training, plain values.
+        source: The arguments of `hwr.load`, which a copy in another process is loaded with.
     """
 
     charset: Charset
@@ -62,6 +63,12 @@ class Recognizer:
     about: dict[str, Any]
     _scores: Scores
     _context_scores: ContextScores | None = None
+    source: tuple[Any, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from hwr.inference.loading import load
+
+        return load, self.source
 
     @property
     def size(self) -> tuple[int, int]:

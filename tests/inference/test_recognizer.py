@@ -301,6 +301,41 @@ def test_a_forest(tmp_path: Path, samples: list[Image.Image]) -> None:
     assert not (tmp_path / "x.onnx").exists()
 
 
+FORKED = """
+import os, pickle, sys
+import numpy as np, onnxruntime, torch
+import hwr
+
+class Threads(onnxruntime.SessionOptions):
+    def __init__(self):
+        super().__init__()
+        self.intra_op_num_threads = 4
+
+onnxruntime.SessionOptions = Threads
+torch.set_num_threads(4)
+images = np.random.default_rng(0).integers(0, 256, (200, 30, 40)).astype(np.uint8)
+reader = hwr.load(sys.argv[1])
+expected = reader.probabilities(images)
+copy = pickle.loads(pickle.dumps(reader))
+np.testing.assert_array_equal(copy.probabilities(images), expected)
+child = os.fork()
+np.testing.assert_allclose(reader.probabilities(images), expected, atol=1e-6)
+os._exit(os.waitpid(child, 0)[1] if child else 0)
+"""
+
+
+@pytest.mark.parametrize("name", ["cnn", "forest", "model.onnx"])
+def test_forks_and_pickles(run: Path, tmp_path: Path, name: str) -> None:
+    if name == "cnn":
+        (tmp_path / name).symlink_to(run)
+    elif name == "forest":
+        forest.forest(compose([*DATA, "n_estimators=20"], "forest"), tmp_path / name)
+    else:
+        export(run, tmp_path / name)
+    command = [sys.executable, "-c", FORKED, name]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+
+
 def test_a_choice_among_runs_is_by_validation(run: Path, tmp_path: Path) -> None:
     def runs(*metrics: dict[str, Any]) -> Path:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

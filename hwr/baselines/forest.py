@@ -55,7 +55,7 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
         card = {
             "charset": list(charset.names),
             **{k: getattr(dataset, k) for k in ("height", "width", "channels", "preprocessing")},
-            "frame": run_folder.ink_statistics(dataset, parts.train, finds_ink=False),
+            "image_statistics": dataset.statistics(parts.train),
             "about": {**about, "config": run_folder.settings(config)},
         }
         forestfile.save(trees, card, folder / "forest.skops")

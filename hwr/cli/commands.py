@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -16,6 +18,7 @@ from hwr.errors import UserError, error_message
 
 signals: list[int] = []
 """Signals by which the running command was stopped."""
+_deferred: list[bool] = []
 
 
 def run_command(program: str, module: str, function: str = "main", *args: str) -> NoReturn:
@@ -37,7 +40,9 @@ def run_command(program: str, module: str, function: str = "main", *args: str) -
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # its encoding may lack an é
     try:
-        code = getattr(importlib.import_module(module), function)(*args)
+        with deferred_stop():
+            main = getattr(importlib.import_module(module), function)
+        code = main(*args)
         sys.stdout.flush()  # here a full disk is reported, at Python's exit it is not
     except BaseException as error:
         code = _exit_code(program, error)
@@ -92,9 +97,22 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _stop(number: int, _: FrameType | None) -> NoReturn:
+@contextmanager
+def deferred_stop() -> Iterator[None]:
+    """Stop only when the block ends: an exception in an import makes torch's C++ code abort."""
+    _deferred.append(True)
+    try:
+        yield
+    finally:
+        _deferred.pop()
+        if signals and not _deferred:
+            raise KeyboardInterrupt
+
+
+def _stop(number: int, _: FrameType | None) -> None:
     signals.append(number)
-    raise KeyboardInterrupt
+    if not _deferred:
+        raise KeyboardInterrupt
 
 
 train = partial(run_command, "hwr-train", "hwr.cli.launch", "launch", "train")

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from hwr import __version__
-from hwr.cli.commands import report_error, signals
+from hwr.cli.commands import deferred_stop, report_error, signals
 from hwr.config.compose import VERSION_BASE, config_dir, initialize_hydra, plain, shorten_error
 from hwr.errors import ConfigError, RunError
 from hwr.files import file_lock
@@ -139,7 +139,8 @@ def _run_job(name: str, config: DictConfig) -> float | None:
     run: Any = HydraConfig.get()
     folder = Path(run.runtime.output_dir)
     # Imported only now: torch takes seconds, and help or a misspelt setting needs none of it.
-    task = getattr(importlib.import_module(TASKS[name]), name)
+    with deferred_stop():
+        task = getattr(importlib.import_module(TASKS[name]), name)
     if run.mode != RunMode.MULTIRUN:
         with _raised_through_hydra():
             task(config, folder)

@@ -100,6 +100,10 @@ class CharacterDataModule(LightningDataModule):
         self.height, self.width, self.channels = dataset.height, dataset.width, dataset.channels
         self.preprocessing = dataset.preprocessing
 
+    def image_statistics(self, recenter: bool = True) -> dict[str, Any] | None:
+        """Measure what the training images look like; see `CharacterDataset.statistics`."""
+        return self.dataset.statistics(self.parts.train, recenter)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return shuffled training batches."""
         rows, writers = self.parts.train, self.dataset.writers

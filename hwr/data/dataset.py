@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from torch.utils.data import Dataset
 from hwr.charset import Charset
 from hwr.data.cache import hash_of
 from hwr.errors import DataError
+from hwr.preprocessing.statistics import ImageStatistics
+
+MEASURED = 5000
+"""Training images that are measured, at most."""
 
 
 class CharacterDataset(Dataset[tuple[Tensor, int]]):
@@ -26,7 +31,6 @@ class CharacterDataset(Dataset[tuple[Tensor, int]]):
         files: Name of each image, in the order that splits are drawn in; None: numbers from 0.
         writers: Writer of each image; None where they are unknown.
         charset: The classes; None: those of the labels.
-        aspect: Width over height of the image files, the median; None: of the arrays.
         fingerprint: SHA-256 of names, labels and images; None: computed.
         preprocessing: How the arrays were made of files.
 
@@ -48,7 +52,6 @@ class CharacterDataset(Dataset[tuple[Tensor, int]]):
         files: Sequence[str] | None = None,
         writers: Sequence[Any] | None = None,
         charset: Charset | None = None,
-        aspect: float | None = None,
         fingerprint: str | None = None,
         preprocessing: str = "notebook",
     ) -> None:
@@ -61,7 +64,6 @@ class CharacterDataset(Dataset[tuple[Tensor, int]]):
         self.files = tuple(files) if files is not None else tuple(map(str, range(len(labels))))
         self.writers = None if writers is None else _writer_numbers(writers)
         _, self.channels, self.height, self.width = self.images.shape
-        self.aspect = aspect or self.width / self.height
         if fingerprint is None:
             pixels = hashlib.sha256(self.images.contiguous().numpy().data).hexdigest()
             fingerprint = hash_of([*self.files, *labels, pixels])
@@ -78,6 +80,30 @@ class CharacterDataset(Dataset[tuple[Tensor, int]]):
         """Return a whole batch: images (B, C, H, W) from 0 to 1, and labels (B,)."""
         rows = torch.tensor(indices)
         return self.images.index_select(0, rows) / 255, self.labels[rows]
+
+    def file_sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return width and height of the image files of some rows (N,), in pixels, shape (N, 2)."""
+        return np.tile((self.width, self.height), (len(rows), 1))
+
+    def statistics(self, rows: NDArray[np.int64], recenter: bool = True) -> dict[str, Any] | None:
+        """Measure what some images look like, for the Preprocessor; None for color images.
+
+        Args:
+            rows: Of the training images, shape (N,).
+            recenter: Whether inference moves the ink of other images to where these have it.
+
+        Returns:
+            `ImageStatistics` as plain values.
+        """
+        if self.channels != 1:
+            return None
+        rows = rows[:: -(-len(rows) // MEASURED)]
+        sizes, aspect = self.file_sizes(rows), self.width / self.height
+        if self.preprocessing == "notebook":  # others keep the aspect
+            aspect = float(np.median(sizes[:, 0] / sizes[:, 1]))
+        arrays = self.images[rows, 0].numpy()
+        measured = ImageStatistics.of(arrays, sizes, aspect, recenter)
+        return asdict(measured) if measured else None
 
     @classmethod
     def from_dataset(cls, dataset: Any, name: str | None = None) -> "CharacterDataset":

@@ -37,6 +37,8 @@ class EmnistDataset(CharacterDataset):
         width: Of the arrays, in pixels.
         channels: 1, or 3: the gray image three times.
         cache: Folder of arrays that `ink` made; None: `HWR_CACHE`, else `~/.cache/hwr`.
+        statistics: What the training images of a model look like (`ImageStatistics`), plain
+            values; images are brought to that, as for inference. None: taken as they come.
 
     Raises:
         DataError: The files are missing or broken.
@@ -54,16 +56,18 @@ class EmnistDataset(CharacterDataset):
         width: int = 28,
         channels: int = 1,
         cache: str | None = None,
+        statistics: dict[str, Any] | None = None,
     ) -> None:
+        preprocessor = Preprocessor.of(preprocessing, height, width, 1, statistics)
         files: list[str] = []
         labels: list[str] = []
         arrays: list[Tensor] = []
         for subset in ("train", "test") if part == "all" else (part,):
             square, names = _read(expand_user(root), variant, subset, download)
-            if preprocessing == "notebook":
+            if preprocessing == "notebook" and not statistics:
                 arrays += [_fit(chunk, height, width) for chunk in torch.split(square, CHUNK)]
             else:
-                arrays.append(_prepare(square, preprocessing, height, width, cache))
+                arrays.append(_prepare(square, preprocessor, cache))
             labels += names
             files += [f"{subset}-{number:06d}" for number in range(len(square))]
         super().__init__(
@@ -92,16 +96,13 @@ def _read(root: Path, variant: str, part: str, download: bool) -> tuple[Tensor, 
     return 255 - emnist.data.transpose(1, 2).contiguous(), labels
 
 
-def _prepare(
-    square: Tensor, preprocessing: str, height: int, width: int, cache: str | None
-) -> Tensor:
+def _prepare(square: Tensor, preprocessor: Preprocessor, cache: str | None) -> Tensor:
     """Preprocess images (N, 28, 28) one by one into arrays (N, H, W)."""
-    preprocessor = Preprocessor(preprocessing, height, width)
 
     def prepare(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return preprocessor(Image.fromarray(array))
+        return preprocessor(Image.fromarray(array), "auto")
 
-    key = ["emnist", hashlib.sha256(square.numpy().data).hexdigest(), preprocessing, height, width]
+    key = ["emnist", hashlib.sha256(square.numpy().data).hexdigest(), preprocessor]
     rows = list(square.numpy())
     array = cached(
         cache, key, lambda: np.stack(in_threads(prepare, rows, "preparing", "image", 256))

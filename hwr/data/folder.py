@@ -2,10 +2,10 @@
 
 import csv
 import os
-import statistics
 import unicodedata
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from hwr.data.cache import cached, digest, hash_of, in_threads
 from hwr.data.dataset import CharacterDataset
 from hwr.errors import DataError
 from hwr.files import expand_user
-from hwr.preprocessing.decode import convert, open_file, reason, suffixes, upright_aspect
+from hwr.preprocessing.decode import convert, open_file, reason, suffixes, upright_size
 from hwr.preprocessing.preprocessor import Preprocessor
 
 MAX_ROWS = 1_000_000
@@ -40,6 +40,8 @@ class FolderDataset(CharacterDataset):
         width: Of the arrays, in pixels.
         channels: 1 for gray, 3 for color.
         cache: Folder of decoded images; None: `HWR_CACHE`, else `~/.cache/hwr`.
+        statistics: What the training images of a model look like (`ImageStatistics`), plain
+            values; images are brought to that, as for inference. None: taken as they come.
 
     Raises:
         ConfigError: `channels` is 3, and `preprocessing` is for gray images.
@@ -60,11 +62,12 @@ class FolderDataset(CharacterDataset):
         width: int = 40,
         channels: int = 1,
         cache: str | None = None,
+        statistics: dict[str, Any] | None = None,
     ) -> None:
         samples = read_samples(root, csv, image_column, label_column, writer_column)
         files, paths = samples["file"].tolist(), samples["path"].tolist()
         rows, errors = samples["row"].tolist(), samples["error"].tolist()
-        preprocessor = Preprocessor(preprocessing, height, width, channels)
+        preprocessor = Preprocessor.of(preprocessing, height, width, channels, statistics)
 
         def decode(k: int) -> NDArray[np.uint8] | str:
             """Decode an image; or return what is wrong with it or its row in the table."""
@@ -72,7 +75,7 @@ class FolderDataset(CharacterDataset):
                 return str(errors[k])
             try:
                 with open_file(paths[k], max_pixels) as image:
-                    return preprocessor(convert(image, channels))
+                    return preprocessor(convert(image, channels), "auto")
             except Exception as error:  # Pillow raises many kinds for broken files
                 return f"{rows[k]}{files[k]} cannot be read as an image ({reason(error)})"
 
@@ -89,19 +92,22 @@ class FolderDataset(CharacterDataset):
         # The key is made of what the files hold, so that no change of an image goes unnoticed.
         contents = in_threads(digest, paths, "checking", "image", chunk=16)
         fingerprint = hash_of(zip(files, samples["label"], contents, strict=True))
-        key = [fingerprint, preprocessing, height, width, channels]
+        key = [fingerprint, preprocessing, height, width, channels, statistics]
         array = cached(cache, key, decode_all)
-        aspects = [upright_aspect(path) for path in paths[:: -(-len(paths) // 12)]]
+        self.paths = paths
         super().__init__(
             name,
             array,
             samples["label"].tolist(),
             files=files,
             writers=samples["writer"].tolist() if "writer" in samples else None,
-            aspect=statistics.median(aspects) if preprocessing == "notebook" else None,
             fingerprint=fingerprint,
             preprocessing=preprocessing,
         )
+
+    def file_sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return width and height of the image files, upright, in pixels, shape (N, 2)."""
+        return np.array([upright_size(self.paths[row]) for row in rows])
 
 
 def read_samples(

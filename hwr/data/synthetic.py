@@ -8,7 +8,7 @@ of the real dataset.
 import string
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class SyntheticDataset(CharacterDataset):
         width: Of the arrays, in pixels.
         channels: 1, or 3: the gray image three times.
         cache: Folder of drawn images; None: `HWR_CACHE`, else `~/.cache/hwr`.
+        statistics: What the training images of a model look like (`ImageStatistics`), plain
+            values; images are brought to that, as for inference. None: taken as they come.
     """
 
     def __init__(
@@ -57,17 +59,19 @@ class SyntheticDataset(CharacterDataset):
         width: int = 40,
         channels: int = 1,
         cache: str | None = None,
+        statistics: dict[str, Any] | None = None,
     ) -> None:
-        preprocessor = Preprocessor(preprocessing, height, width)
+        preprocessor = Preprocessor.of(preprocessing, height, width, 1, statistics)
 
         def draw(writer: int) -> NDArray[np.uint8]:
-            return np.stack([preprocessor(image) for image in draw_images(writer, seed)])
+            return np.stack([preprocessor(image, "auto") for image in draw_images(writer, seed)])
 
         def draw_all() -> NDArray[np.uint8]:
             by_writer = in_threads(draw, range(1, writers + 1), "drawing", "writer")
             return np.stack(by_writer, axis=1).reshape(-1, 1, height, width)
 
-        key = [writers, seed, preprocessing, height, width, digest(Path(__file__)), digest(LETTERS)]
+        drawing = [writers, seed, digest(Path(__file__)), digest(LETTERS)]
+        key = [*drawing, preprocessing, height, width, statistics]
         gray = torch.from_numpy(cached(cache, key, draw_all))
         files, labels, numbers = zip(*list_samples(writers), strict=True)
         super().__init__(
@@ -76,9 +80,12 @@ class SyntheticDataset(CharacterDataset):
             labels,
             files=files,
             writers=numbers,
-            aspect=SIZE[0] / SIZE[1] if preprocessing == "notebook" else None,
             preprocessing=preprocessing,
         )
+
+    def file_sizes(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return width and height of the drawn images, shape (N, 2)."""
+        return np.tile(SIZE, (len(rows), 1))
 
 
 def list_samples(writers: int) -> list[tuple[str, str, int]]:

@@ -92,6 +92,6 @@ def _card(recognizer: Recognizer) -> dict[str, Any]:
         "width": preprocessor.width,
         "channels": preprocessor.channels,
         "preprocessing": preprocessor.name,
-        "frame": preprocessor.ink and asdict(preprocessor.ink),
+        "image_statistics": preprocessor.statistics and asdict(preprocessor.statistics),
         "about": recognizer.about,
     }

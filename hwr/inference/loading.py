@@ -15,7 +15,6 @@ from hwr.errors import RunError
 from hwr.files import expand_user
 from hwr.inference.onnxfile import load_onnx
 from hwr.inference.recognizer import ContextScores, Recognizer, Scores
-from hwr.preprocessing.ink import InkStatistics
 from hwr.preprocessing.preprocessor import Preprocessor
 
 FILES = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "forest.skops", "model.onnx")
@@ -160,8 +159,8 @@ def _recognizer(
         height, width, channels = card["height"], card["width"], card["channels"]
         if height * width * channels > MAX_INPUT:
             raise ValueError(f"images of {height} x {width} are too large")
-        ink = card["frame"] and InkStatistics(**card["frame"])
-        preprocessor = Preprocessor(card["preprocessing"], height, width, channels, ink)
+        statistics = card["image_statistics"]
+        preprocessor = Preprocessor.of(card["preprocessing"], height, width, channels, statistics)
         charset = Charset(tuple(card["charset"]))
         about = dict(card["about"])
         recognizer = Recognizer(charset, preprocessor, model, about, scores, context_scores)

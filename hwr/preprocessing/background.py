@@ -1,6 +1,7 @@
 """Normalize polarity and background of gray images. Imports Pillow and NumPy only."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,7 @@ def normalize_background(gray: Image.Image) -> Image.Image:
     dark, median, light = np.quantile(small, (0.005, 0.5, 0.995))
     if median - dark >= 40:
         gray, small = _without_dark_border(gray, small, (dark + median) / 2)
-    rim = max(1, min(small.shape) // 30)
-    sides = small[:rim], small[-rim:], small[:, :rim], small[:, -rim:]
-    border = np.concatenate([side.ravel() for side in sides])
-    low, background, high = np.quantile(border, (0.1, 0.5, 0.9))
+    low, background, high = border_levels(small)
     if light - background > background - dark:
         gray, small, low = ImageChops.invert(gray), 255 - small, 255 - high
     if low >= WHITE and (small.min() <= BLACK or shorter < SMALL):
@@ -53,6 +51,14 @@ def normalize_background(gray: Image.Image) -> Image.Image:
     # Pixels nearly as bright as the background are background: grain, noise, edges of shadows.
     normalized = np.clip((share - ink) / (0.93 - min(ink, 0.8)), 0, 1)
     return Image.fromarray((255 * normalized).astype(np.uint8))
+
+
+def border_levels(gray: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the 10th, 50th and 90th percentile of the brightness along the border."""
+    rim = max(1, min(gray.shape) // 30)
+    sides = gray[:rim], gray[-rim:], gray[:, :rim], gray[:, -rim:]
+    border = np.concatenate([side.ravel() for side in sides])
+    return np.asarray(np.quantile(border, (0.1, 0.5, 0.9)))
 
 
 def _without_dark_border(

@@ -99,12 +99,11 @@ def convert(image: Image.Image, channels: int = 1) -> Image.Image:
     return ImageOps.exif_transpose(result)
 
 
-def upright_aspect(path: Path) -> float:
-    """Return width over height of an upright image file; nothing is decoded."""
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height of an upright image file; nothing is decoded."""
     with Image.open(path, formats=FORMATS) as image:
-        width, height = image.size
         rotated = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return height / width if rotated else width / height
+        return (image.height, image.width) if rotated else image.size
 
 
 def reason(error: Exception) -> str:

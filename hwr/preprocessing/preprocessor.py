@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from PIL import Image, ImageChops, ImageFilter
 
 from hwr.errors import DataError
 from hwr.preprocessing.background import MEASURED, normalize_background
-from hwr.preprocessing.ink import InkStatistics, ink_box, measure_ink
+from hwr.preprocessing.ink import ink_box, measure_ink
+from hwr.preprocessing.statistics import ImageStatistics
 
 NAMES = ("notebook", "ink")
 """Values of `data.preprocessing`."""
@@ -43,7 +44,7 @@ class Preprocessor:
         height: Of the arrays, in pixels.
         width: Of the arrays, in pixels.
         channels: 1 for arrays (H, W), 3 for color, arrays (3, H, W).
-        ink: How ink lies in the training images; None if that is not known.
+        statistics: What the training images look like; None if that is not known.
 
     Raises:
         DataError: There is no such preprocessing, or it is for gray images only.
@@ -53,7 +54,12 @@ class Preprocessor:
     height: int
     width: int
     channels: int = 1
-    ink: InkStatistics | None = None
+    statistics: ImageStatistics | None = None
+
+    @classmethod
+    def of(cls, name: str, height: int, width: int, channels: int, statistics: Any) -> Self:
+        """Make a preprocessor with statistics as plain values, or None."""
+        return cls(name, height, width, channels, statistics and ImageStatistics(**statistics))
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -68,8 +74,10 @@ class Preprocessor:
 
         Args:
             image: Mode L, or RGB for color.
-            frame: `as_is` takes the image as it comes. `auto` normalizes the background of a gray
-                image, and moves and scales its ink to where the training images have it.
+            frame: `as_is` prepares the image as training does. So does `auto` if the image looks
+                like the training images, or these are not known; otherwise it normalizes the
+                background, moves and scales the ink to where the training images have it, and
+                gives it their brightness.
 
         Returns:
             Shape (height, width), in color (3, height, width).
@@ -82,12 +90,20 @@ class Preprocessor:
         if self.channels == 3:
             resized = np.asarray(image.resize((self.width, self.height)))
             return np.ascontiguousarray(resized.transpose(2, 0, 1))
-        if frame == "auto" or self.name == "ink":
+        size, usual = image.size, self.statistics
+        if self.name == "ink":
             image = normalize_background(image)
-        if frame == "auto" and self.ink is not None:
-            return self._like_training(image, self.ink)
-        box = self._window(image) if self.name == "ink" else (0.0, 0.0, *image.size)
-        return self._crop(image, box)
+        array = self._prepare(image)
+        if frame == "as_is" or usual is None or usual.covers(array, size):
+            return array
+        if self.name != "ink":
+            image = normalize_background(image)
+        return usual.with_levels(self._like_training(image, usual))
+
+    def _prepare(self, gray: Image.Image) -> NDArray[np.uint8]:
+        """Make the array as training does, of an image that is normalized if it has to be."""
+        whole = (0.0, 0.0, *gray.size)
+        return self._crop(gray, self._window(gray) if self.name == "ink" else whole)
 
     def _crop(self, gray: Image.Image, box: Box | None) -> NDArray[np.uint8]:
         """Make the array of a part of an image; what lies beyond it is white."""
@@ -117,7 +133,7 @@ class Preprocessor:
         wide = high * self.width / self.height
         return (left + right - wide) / 2, (top + bottom - high) / 2, wide, high
 
-    def _like_training(self, gray: Image.Image, usual: InkStatistics) -> NDArray[np.uint8]:
+    def _like_training(self, gray: Image.Image, usual: ImageStatistics) -> NDArray[np.uint8]:
         """Make the array of black on white, with its ink as in the training images.
 
         Ink is scaled only if no size of the training images is similar, and strokes are thickened
@@ -147,7 +163,7 @@ class Preprocessor:
         return self._with_usual_strokes(gray, box, array, usual)
 
     def _with_usual_strokes(
-        self, gray: Image.Image, box: Box, array: NDArray[np.uint8], usual: InkStatistics
+        self, gray: Image.Image, box: Box, array: NDArray[np.uint8], usual: ImageStatistics
     ) -> NDArray[np.uint8]:
         """Thicken or thin the strokes in the array of a box, if their width is not usual."""
         ink = measure_ink(array, usual.aspect)

@@ -58,7 +58,8 @@ def show(node: Mapping[str, Any], folder: Path) -> str:
     counts = frame["label"].value_counts()
     each = "-".join(map(str, sorted({counts.min(), counts.max()})))
     writers = f", {frame['writer'].nunique()} writers" if "writer" in frame else ""
-    size = f"{dataset.width} x {dataset.height}, files {dataset.aspect:.3g} times as wide as high"
+    aspect = np.divide(*dataset.file_sizes(np.arange(1))[0])
+    size = f"{dataset.width} x {dataset.height}, files {aspect:.3g} times as wide as high"
     odd = {name: frame["file"][frame[name]].tolist() for name in ("empty", "inverted", "at_border")}
     odd["near_duplicates"] = _near_duplicates(frame["file"], gray)
     lines = [

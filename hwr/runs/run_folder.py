@@ -3,7 +3,6 @@
 `metrics.json` is written last: a folder that holds one is a finished run.
 """
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -23,7 +22,6 @@ from hwr.charset import Charset
 from hwr.config.compose import plain
 from hwr.errors import RunError, sanitize
 from hwr.files import atomic_write, file_lock
-from hwr.preprocessing.ink import InkStatistics
 from hwr.reporting import modelcard
 from hwr.reporting.metrics import bootstrap
 from hwr.runs.records import check_free
@@ -54,21 +52,6 @@ def lock_run(folder: Path, config: DictConfig) -> Iterator[None]:
         for name in STALE:
             (folder / name).unlink(missing_ok=True)
         yield
-
-
-def ink_statistics(dataset: Any, rows: NDArray[np.int64], finds_ink: bool) -> dict[str, Any] | None:
-    """Measure how ink lies in the training images, plain values; None for color images.
-
-    Args:
-        dataset: The CharacterDataset.
-        rows: Of the training images, shape (N,).
-        finds_ink: The network looks for the ink itself, so images needn't be moved.
-    """
-    if dataset.channels != 1:
-        return None
-    images = dataset.images[rows, 0].numpy()
-    ink = InkStatistics.of(images, dataset.aspect, recenter=not finds_ink)
-    return dataclasses.asdict(ink) if ink else None
 
 
 def describe(dataset: Any, splitter: Any, parts: Any) -> dict[str, Any]:

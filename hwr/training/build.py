@@ -18,7 +18,6 @@ from hwr.files import expand_user
 from hwr.inference import checkpoint
 from hwr.inference.loading import model_file
 from hwr.models.pretrained import load_pretrained_backbone
-from hwr.runs import run_folder
 from hwr.training.module import CARD, CharacterClassifier, fill
 from hwr.training.networks import CNN, MLP, GlyphNet
 
@@ -81,13 +80,9 @@ def build_model(
         "width": width,
         "channels": channels,
         "preprocessing": getattr(data, "preprocessing", "notebook"),
-        "frame": None,
         "label_smoothing": config.label_smoothing,
         "about": about,
     }
-    if isinstance(data, CharacterDataModule):
-        finds_ink = node["_target_"] == GlyphNet.target
-        arguments["frame"] = run_folder.ink_statistics(data.dataset, data.parts.train, finds_ink)
     shape = {"num_classes": len(data.charset), "in_channels": channels}
     shape |= {"height": height, "width": width}
     own_module = issubclass(kind, LightningModule)
@@ -102,6 +97,9 @@ def build_model(
         model = instantiate(node, "model", **given)
         node |= given
         node |= dict.fromkeys({"optimizer", "scheduler"} & node.keys())  # inference needs none
+        arguments["image_statistics"] = None
+        if isinstance(data, CharacterDataModule):
+            arguments["image_statistics"] = data.image_statistics()
         card = {name: arguments[name] for name in CARD}
         callbacks.append(SaveCard({**card, "model": node, "state_dict_prefix": ""}))
     elif issubclass(kind, nn.Module):

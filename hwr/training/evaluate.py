@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from hwr.inference.recognizer import Recognizer
 from hwr.reporting import metrics
 from hwr.reporting.loggers import logged_metrics
 from hwr.runs import run_folder
+
+OURS = ("hwr.data.FolderDataset", "hwr.data.SyntheticDataset", "hwr.data.EmnistDataset")
+"""Datasets that bring images to those that a model was trained on."""
 
 
 def test(
@@ -161,12 +165,16 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _dataset(config: DictConfig, recognizer: Recognizer) -> CharacterDataset:
-    """Load the dataset, its images prepared as those that the model was trained on."""
+    """Load the dataset, its images prepared as for inference."""
     height, width = recognizer.size
     wanted: dict[str, Any] = {"height": height, "width": width, "channels": recognizer.channels}
     wanted["preprocessing"] = recognizer.preprocessor.name
     node = plain(config.data)
-    dataset = load_dataset(node | {key: wanted[key] for key in wanted.keys() & node.keys()})
+    node |= {key: wanted[key] for key in wanted.keys() & node.keys()}
+    statistics = recognizer.preprocessor.statistics
+    if statistics and node["_target_"] in OURS:
+        node["statistics"] = asdict(statistics)
+    dataset = load_dataset(node)
     shape, expected = tuple(dataset.images.shape[1:]), (recognizer.channels, height, width)
     if shape != expected:
         raise DataError(

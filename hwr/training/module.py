@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
+from hwr import models
 from hwr.charset import Charset
 from hwr.config.instantiate import instantiate, words
 from hwr.errors import ConfigError, RunError
@@ -20,7 +21,7 @@ from hwr.inference import checkpoint, trust
 from hwr.reporting import metrics
 from hwr.reporting.loggers import logged_metrics
 
-CARD = ("charset", "height", "width", "channels", "preprocessing", "frame", "about")
+CARD = (*("charset", "height", "width", "channels", "preprocessing", "image_statistics", "about"),)
 """Hyper-parameters that a checkpoint repeats under `hwr`, where a Recognizer reads them."""
 SAFE_MODULES = (
     *("torch.optim", "torch.optim.lr_scheduler"),
@@ -54,7 +55,8 @@ class CharacterClassifier(LightningModule):
         width: Of an image, in pixels.
         channels: 1 for gray, 3 for color.
         preprocessing: How an image file becomes an array: `notebook` or `ink`.
-        frame: How ink lies in the training images, plain values; None: not known.
+        image_statistics: What the training images look like (`ImageStatistics`), plain values;
+            None: measured before the fit where the data module has `image_statistics()`.
         label_smoothing: Share of the target that is spread over all classes, 0 to below 1.
         about: What else the checkpoint says of the training, plain values.
 
@@ -77,7 +79,7 @@ class CharacterClassifier(LightningModule):
         width: int = 40,
         channels: int = 1,
         preprocessing: str = "notebook",
-        frame: Mapping[str, Any] | None = None,
+        image_statistics: Mapping[str, Any] | None = None,
         label_smoothing: float = 0.0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
@@ -100,7 +102,7 @@ class CharacterClassifier(LightningModule):
                 "width": width,
                 "channels": channels,
                 "preprocessing": preprocessing,
-                "frame": frame,
+                "image_statistics": image_statistics,
                 "label_smoothing": label_smoothing,
                 "about": dict(about or {}),
             },
@@ -111,6 +113,13 @@ class CharacterClassifier(LightningModule):
         self.train_metrics, self.val_metrics = collection.clone(), collection.clone()
         self._train_outputs: list[tuple[Tensor, Tensor]] = []
         self._outputs: list[tuple[Tensor, Tensor]] = []
+
+    def on_fit_start(self) -> None:
+        """Measure the training images, which inference brings other images to."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.hparams["image_statistics"] is None and hasattr(data, "image_statistics"):
+            recenter = not isinstance(self.model, models.GlyphNet)  # it finds the ink itself
+            self.hparams["image_statistics"] = data.image_statistics(recenter)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute logits (N, C) of images (N, channels, H, W)."""

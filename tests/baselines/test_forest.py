@@ -83,7 +83,7 @@ def test_color_without_plots_repeats(tmp_path: Path) -> None:
     one, other = ((tmp_path / name / "predictions.csv").read_text() for name in "ab")
     assert one == other
     _, card = load_forest(tmp_path / "a/forest.skops")
-    assert (card["channels"], card["frame"]) == (3, None)
+    assert (card["channels"], card["image_statistics"]) == (3, None)
     assert not list((tmp_path / "a").glob("*.png"))
     events = EventAccumulator(str(tmp_path / "a"))
     events.Reload()

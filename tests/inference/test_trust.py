@@ -92,7 +92,7 @@ def save(file: Path, node: Any, prefix: str = "model.", **more: Any) -> Path:
             "state_dict_prefix": prefix,
             "charset": ["a", "b", "c"],
             **{"height": 4, "width": 5, "channels": 1, "preprocessing": "notebook"},
-            **{"frame": None, "about": {}, **more},
+            **{"image_statistics": None, "about": {}, **more},
         },
     }
     torch.save(saved, file)

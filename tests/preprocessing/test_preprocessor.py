@@ -1,5 +1,6 @@
 """The preprocessings: the notebook's bit for bit, the window on the ink, and color."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageOps
 
+from hwr.data.synthetic import draw_images
 from hwr.errors import DataError
 from hwr.preprocessing.decode import convert, open_file, open_image
-from hwr.preprocessing.ink import InkStatistics, ink_box, measure_ink
+from hwr.preprocessing.ink import ink_box, measure_ink
 from hwr.preprocessing.preprocessor import Preprocessor
+from hwr.preprocessing.statistics import ImageStatistics
 
 NOTEBOOK, INK = Preprocessor("notebook", 30, 40), Preprocessor("ink", 48, 48)
 
@@ -78,8 +81,7 @@ def test_the_window_grows_with_ink_that_it_cannot_hold() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (12, 12), (28, 28), (3, 400), (900, 1200), (3000, 40)])
 @pytest.mark.parametrize("preprocessing", ["notebook", "ink"])
 def test_images_of_any_size(size: tuple[int, int], preprocessing: str) -> None:
-    usual = InkStatistics(1.5, 0.75, 0.5, (0.3, 0.5, 0.9), (0.6, 0.8), (0.06, 0.1))
-    preprocessor = Preprocessor(preprocessing, 20, 30, ink=usual)
+    preprocessor = of([stroke((150, 100), (75, 50), 50, 8)], Preprocessor(preprocessing, 20, 30))
     image = stroke((1200, 900), (600, 450), 500).resize(size)
     blank = Image.new("L", size, 255)
     for frame in ("as_is", "auto"):
@@ -87,10 +89,11 @@ def test_images_of_any_size(size: tuple[int, int], preprocessing: str) -> None:
         assert (preprocessor(blank, frame) == 255).all()
 
 
-def test_ink_statistics_against_hand_computed_values() -> None:
+def test_statistics_against_hand_computed_values() -> None:
     array = np.full((3, 100, 200), 255, np.uint8)
     array[0, 20:60, 50:90] = array[1, 30:70, 70:110] = 0  # squares of 40 pixels
-    statistics = InkStatistics.of(array, aspect=2)
+    sizes = np.array([(200, 100), (400, 200)])
+    statistics = ImageStatistics.of(array, sizes, aspect=2)
     assert statistics is not None
     assert (statistics.x, statistics.y) == pytest.approx((0.8, 0.45))
     # 2 % of the ink at each end don't count.
@@ -99,15 +102,29 @@ def test_ink_statistics_against_hand_computed_values() -> None:
     # Twice the area over the outline, which counts two sides at each corner but one.
     outline = 4 * 40 - 2 + 2**0.5
     assert statistics.stroke_width == pytest.approx([2 * 1600 / outline / 100] * 2, rel=0.01)
+    assert (statistics.levels, statistics.sizes) == ((255, 0), (200, 100, 400, 200))
     assert np.isnan(measure_ink(array[2], 2)[:3]).all()
-    assert InkStatistics.of(array[2:], aspect=2) is None
+    assert ImageStatistics.of(array[2:], sizes, aspect=2) is None
+    chalk = ImageStatistics.of(220 - array[:2] // 255 * 170, sizes, aspect=2)  # 220 on 50
+    assert chalk is not None
+    assert (chalk.levels, chalk.x, chalk.y) == ((50, 220), statistics.x, statistics.y)
 
 
-def test_ink_is_moved_scaled_and_thinned_to_that_of_the_training_images() -> None:
+def of(
+    images: list[Image.Image], preprocessor: Preprocessor, recenter: bool = True
+) -> Preprocessor:
+    """Return a preprocessor that knows its training images."""
+    arrays = np.stack([preprocessor(image) for image in images])
+    sizes = np.array([image.size for image in images])
+    aspect = 4 / 3 if preprocessor is NOTEBOOK else 1
+    return replace(preprocessor, statistics=ImageStatistics.of(arrays, sizes, aspect, recenter))
+
+
+def test_other_images_are_brought_to_the_training_images() -> None:
     images = [stroke((1200, 900), (x, 450), length) for x, length in ((700, 300), (760, 500))]
-    usual = InkStatistics.of(np.stack([NOTEBOOK(image) for image in images]), 4 / 3)
+    preprocessor = of(images, NOTEBOOK)
+    usual = preprocessor.statistics
     assert usual is not None
-    preprocessor = Preprocessor("notebook", 30, 40, ink=usual)
     for image, zoomed in (
         (stroke((1200, 900), (300, 300), 400), False),
         (stroke((4000, 3000), (900, 2000), 300, 45), True),
@@ -121,15 +138,54 @@ def test_ink_is_moved_scaled_and_thinned_to_that_of_the_training_images() -> Non
 
 
 def test_ink_stays_where_it_is_for_networks_that_find_it() -> None:
-    usual = InkStatistics(4 / 3, 0.6, 0.5, (0.1, 0.5, 1.4), (0.1, 0.5), (0.05, 0.4))
-    moves = Preprocessor("notebook", 30, 40, ink=usual)
-    stays = Preprocessor("notebook", 30, 40, ink=replace(usual, recenter=False))
-    image = Image.new("L", (120, 90), 255)
-    image.paste(0, (10, 10, 40, 60))
+    images = [stroke((1200, 900), (x, 450), 300) for x in (400, 800)]
+    moves, stays = of(images, NOTEBOOK), of(images, NOTEBOOK, recenter=False)
+    image = stroke((600, 450), (125, 175), 150, 30)
     np.testing.assert_array_equal(stays(image, "auto"), NOTEBOOK(image))
     assert np.abs(moves(image, "auto").astype(int) - NOTEBOOK(image)).max() > 100
-    tall = image.crop((0, 0, 60, 90))  # of another aspect, so its place says nothing
+    tall = image.crop((0, 0, 300, 450))  # of another aspect, so its place says nothing
     np.testing.assert_array_equal(stays(tall, "auto"), moves(tall, "auto"))
+
+
+def gray(paper: float, ink: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.point(lambda value: round(ink + (paper - ink) * value / 255))
+
+
+def shaded(image: Image.Image) -> Image.Image:
+    """Let the light fall from left to right."""
+    light = np.linspace(1, 0.55, image.width)
+    return Image.fromarray((np.asarray(image) * light).astype(np.uint8))
+
+
+KINDS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "black on white": lambda image: image,
+    "white on black": lambda image: ImageOps.invert(image.resize((28, 28))),
+    "gray paper": gray(180, 40),
+    "shadow": shaded,
+    "chalk": gray(50, 210),
+    "12 bits": gray(15, 0),
+    "tiny": lambda image: image.resize((16, 12)),
+    "huge": lambda image: image.resize((3600, 2700)),
+    "cropped": lambda image: image.crop(ImageOps.invert(image).getbbox()),
+    "framed": lambda image: ImageOps.expand(image, 60, 20),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("plain", [NOTEBOOK, INK], ids=["notebook", "ink"])
+def test_images_of_the_training_kind_give_the_training_array(
+    kind: str, plain: Preprocessor
+) -> None:
+    drawn = [image for writer in (1, 2, 3) for image in draw_images(writer, 0)[::3]]
+    images = [KINDS[kind](image) for image in drawn]
+    preprocessor = of(images[:42], plain)
+    same = [np.array_equal(preprocessor(image, "auto"), plain(image)) for image in images[42:]]
+    assert np.mean(same) > 0.85  # of so few images, that don't show all that there is
+    assert all(np.array_equal(preprocessor(i, "auto"), plain(i)) for i in images[:42])
+    # Those of another kind get the background and the ink of these.
+    other = preprocessor(gray(200, 90)(drawn[0]).resize((500, 400)), "auto")
+    expected = np.median([np.median(plain(image)) for image in images[:42]])
+    assert np.median(other) == pytest.approx(expected, abs=40)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGB", "RGBA", "CMYK", "I", "I;16", "I;16B", "F"])

@@ -64,7 +64,7 @@ bench: .venv/installed .venv-keras/keras
 bench-small: .venv/installed .venv-keras/keras
 	$(BIN)/python benchmarks/speed.py --small --keras .venv-keras/bin/python --out outputs/small
 	$(BIN)/python benchmarks/scaling.py --small --out outputs/small
-	rm -rf outputs/small/drawn outputs/small/best outputs/small/cnn
+	rm -rf outputs/small/drawn outputs/small/best outputs/small/cnn outputs/small/kinds
 	$(BIN)/hwr-train experiment=best data=synthetic data.writers=10 augment.synthetic_writers=0 split=writer \
 	  trainer.max_epochs=1 callbacks=light logger=none hydra.run.dir=outputs/small/best
 	$(BIN)/python benchmarks/reading.py outputs/small/best --rounds 1
@@ -72,6 +72,7 @@ bench-small: .venv/installed .venv-keras/keras
 	$(BIN)/hwr-train experiment=notebook_cnn data=folder data.root=outputs/small/drawn trainer.max_epochs=1 \
 	  callbacks=light logger=none hydra.run.dir=outputs/small/cnn
 	$(BIN)/python benchmarks/robustness.py outputs/small/cnn --every 30
+	$(BIN)/python benchmarks/kinds.py outputs/small/kinds --kinds tiny --models forest --writers 4
 
 .venv-keras/keras:
 	$(PYTHON) -m venv .venv-keras

@@ -23,12 +23,12 @@ from hwr.data.synthetic import draw_images, list_samples
 BIN = Path(sys.executable).parent
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 MODELS = {
-    "MLP": ["hwr-train", "model=mlp", "optimizer=keras_adam", "trainer.max_epochs=80"],
-    "CNN": ["hwr-train", "model=cnn", "trainer.max_epochs=12"],
+    "MLP": ["hwr-train", "model=mlp", "optimizer=keras_adam", "trainer.max_epochs=40"],
+    "CNN": ["hwr-train", "model=cnn", "trainer.max_epochs=6"],
     "GlyphNet": ["hwr-train", "model=glyphnet", "data.height=48", "data.width=64"],
     "forest": ["hwr-forest", "plots=false"],
 }
-MODELS["GlyphNet"] += ["optimizer=adamw", "trainer.max_epochs=8", "split=writer"]
+MODELS["GlyphNet"] += ["optimizer=adamw", "trainer.max_epochs=4"]
 
 
 def small(image: Image.Image, random: np.random.Generator) -> Image.Image:
@@ -153,10 +153,9 @@ def rewrite_tests(folder: Path, root: Path, tests: Path) -> None:
 def measure(folder: Path, model: str) -> tuple[float, float, float | None]:
     """Train a model on a set; return test/acc, and accuracies by hwr-predict and by ONNX."""
     name, out = model.lower(), folder / model.lower()
-    size = [] if model == "GlyphNet" else ["split=stratified"]
     program, *settings = MODELS[model]
     quick = ["callbacks=light", "logger=none"] if program == "hwr-train" else []
-    words = [*settings, *size, *quick, "data=folder", f"data.root={folder / 'set'}"]
+    words = [*settings, *quick, "data=folder", f"data.root={folder / 'set'}"]
     run(program, *words, f"hydra.run.dir={out}", cwd=folder)
     tests = folder / f"tests_{name}"
     rewrite_tests(out, folder / "set", tests)

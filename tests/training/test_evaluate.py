@@ -5,10 +5,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from omegaconf import DictConfig
+from PIL import ImageOps
 
+import hwr
 from hwr.config.compose import compose
+from hwr.data.synthetic import CHARACTERS, draw_images
 from hwr.errors import ConfigError, DataError, RunError
 from hwr.reporting.metrics import bootstrap
 from hwr.training.evaluate import evaluate
@@ -42,6 +46,20 @@ def test_its_own_dataset_is_no_test(
     evaluate(config(f"ckpt_path={cnn_run}/checkpoints/last.ckpt", writers=4), tmp_path)
     warning = capsys.readouterr().err
     assert "trained on images of this very dataset (split=stratified)" in warning
+
+
+def test_images_are_prepared_as_for_inference(cnn_run: Path, tmp_path: Path) -> None:
+    images = [ImageOps.invert(image).resize((600, 450)) for image in draw_images(9, 0)]
+    for number, image in enumerate(images):
+        (tmp_path / f"set/{CHARACTERS[number]}").mkdir(parents=True)
+        image.save(tmp_path / f"set/{CHARACTERS[number]}/{number:02d}.png")
+    settings = ["data=folder", f"data.root={tmp_path}/set", f"ckpt_path={cnn_run}"]
+    evaluate(compose(settings, "evaluate"), tmp_path / "out")
+    predicted = [found.character for found in hwr.load(cnn_run).predict(images)]
+    rows = pd.read_csv(tmp_path / "out/predictions.csv", dtype=str)
+    assert (
+        rows.sort_values("file", key=lambda file: file.str[-6:])["prediction"].tolist() == predicted
+    )
 
 
 def test_mistakes(cnn_run: Path, tmp_path: Path) -> None:

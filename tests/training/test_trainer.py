@@ -50,7 +50,9 @@ def test_a_plain_script(tmp_path: Path) -> None:
         assert {"train/loss", "val/acc"} <= set(next(csv.reader(file)))
     loaded = hwr.MLP.load_from_checkpoint(best.best_model_path)
     assert loaded.charset == data.charset
-    assert hwr.load(best.best_model_path).charset == data.charset
+    recognizer = hwr.load(best.best_model_path)
+    assert recognizer.charset == data.charset
+    assert recognizer.preprocessor.statistics is not None  # of the training images
 
 
 def test_overfit_batches(tmp_path: Path) -> None:

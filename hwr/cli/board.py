@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hwr.cli.commands import argument_parser
 from hwr.errors import RunError
+from hwr.files import expand_user
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     parser = argument_parser("hwr-board", __doc__)
     parser.add_argument(
         "folder",
-        type=Path,
+        type=expand_user,
         nargs="?",
         default=Path("outputs"),
         metavar="FOLDER",

@@ -11,27 +11,28 @@ from hwr.cli.commands import argument_parser
 from hwr.config.compose import compose, plain
 from hwr.data.cache import in_threads
 from hwr.errors import UserError, sanitize
-from hwr.files import atomic_folder
+from hwr.files import atomic_folder, expand_user
 
 
 def _parse() -> argparse.Namespace:
     parser = argument_parser("hwr-data", __doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     action = actions.add_parser("draw", help="draw a synthetic dataset and write it to disk")
-    action.add_argument("folder", type=Path, metavar="FOLDER")
+    action.add_argument("folder", type=expand_user, metavar="FOLDER")
     action.add_argument("--writers", type=int, default=55, metavar="N")
     action.add_argument("--seed", type=int, default=0, metavar="S")
     action = actions.add_parser("fetch", help="fetch the real dataset and verify it")
-    action.add_argument("folder", type=Path, metavar="FOLDER")
+    action.add_argument("folder", type=expand_user, metavar="FOLDER")
     action.add_argument(
         "--from",
         dest="source",
+        type=os.path.expanduser,
         metavar="SOURCE",
         help="kaggle, chars74k, a URL, or an archive or folder that you have; "
         "default: kaggle if kagglehub is installed, else chars74k",
     )
     action = actions.add_parser("verify", help="compare the real dataset with its checksums")
-    action.add_argument("folder", type=Path, metavar="FOLDER")
+    action.add_argument("folder", type=expand_user, metavar="FOLDER")
     action = actions.add_parser(
         "show", help="print what is in a dataset, and write an overview of its images"
     )
@@ -41,7 +42,9 @@ def _parse() -> argparse.Namespace:
         metavar="FOLDER|SETTING",
         help="a folder, or settings such as data=synthetic data.writers=9",
     )
-    action.add_argument("--out", type=Path, metavar="FOLDER", help="default: outputs/show/NAME")
+    action.add_argument(
+        "--out", type=expand_user, metavar="FOLDER", help="default: outputs/show/NAME"
+    )
     return parser.parse_args()
 
 
@@ -118,12 +121,12 @@ def show(words: list[str], out: Path | None) -> None:
     """
     from hwr.reporting import dataset  # brings matplotlib
 
-    folders = [word for word in words if "=" not in word]
+    folders = [word for word in words if "=" not in word or os.path.isdir(word)]
     if len(folders) > 1:
         raise UserError(f"one folder at a time, not {' and '.join(folders)}")
-    settings = [word for word in words if "=" in word]
+    settings = [word for word in words if word not in folders]
     node = plain(compose(["data=folder", *settings] if folders else settings).data)
     name = node.get("name", "data")
     if folders:
-        node["root"], name = folders[0], Path(folders[0]).resolve().name
+        node["root"], name = folders[0], expand_user(folders[0]).resolve().name
     print(dataset.show(node, out or Path("outputs/show") / name))

@@ -24,6 +24,7 @@ from yaml import YAMLError
 from hwr import __version__
 from hwr.cli.commands import deferred_stop, report_error, signals
 from hwr.config.compose import VERSION_BASE, config_dir, initialize_hydra, plain, shorten_error
+from hwr.config.overrides import quote_text
 from hwr.errors import ConfigError, RunError
 from hwr.files import file_lock
 from hwr.runs import records, sweep
@@ -90,6 +91,7 @@ def launch(name: str) -> int:
         return 0
     if any(word.startswith("--e") for word in sys.argv[1:]):
         raise ConfigError("--experimental-rerun would load a pickle; repeat the command line")
+    sys.argv[1:] = quote_text(sys.argv[1:])
     # Kept beside it for the processes of trainer=ddp, which inherit what is set below.
     os.environ.setdefault("HWR_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them

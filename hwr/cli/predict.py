@@ -72,7 +72,7 @@ def main() -> int:
 
 def _paths(names: Iterable[str]) -> Iterator[Path]:
     """Yield images: files as named, those in folders by name, and those that stdin names."""
-    for name in names:
+    for name in map(os.path.expanduser, names):
         if name == "-":
             yield from _paths(line.strip() for line in sys.stdin if line.strip() not in ("", "-"))
         elif os.path.isdir(name):  # pathlib raises if a name is too long

@@ -2,12 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from hwr.cli.commands import argument_parser
 from hwr.errors import sanitize
+from hwr.files import expand_user
 from hwr.runs import rendering, statistics
 from hwr.runs.records import RunRecord
 from hwr.runs.table import read_runs, select, table
@@ -18,7 +18,7 @@ MAX_LISTED = 20
 def main() -> None:
     """Run hwr-runs."""
     parser = argument_parser("hwr-runs", __doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("folders", nargs="+", type=expand_user, metavar="FOLDER")
     kind = parser.add_mutually_exclusive_group()
     for name in ("csv", "markdown", "json"):
         kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name)
@@ -30,7 +30,9 @@ def main() -> None:
         help="only runs with this setting, such as model=cnn or trainer.max_epochs=30; repeatable",
     )
     parser.add_argument("--sort", default="acc", metavar="COLUMN", help="a column of --csv")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="plot means and intervals")
+    parser.add_argument(
+        "--plot", type=expand_user, metavar="FILE.png", help="plot means and intervals"
+    )
     parser.add_argument(
         "--compare",
         nargs=2,

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from hwr.config.schema import TrainerConfig
 from hwr.errors import ConfigError, DataError, RunError
@@ -39,6 +39,9 @@ def check(config: DictConfig) -> None:
             raise ConfigError(f"{key}= is needed")
         for problem in (*_schema_problems(config), *_contradictions(config)):
             raise ConfigError(problem)
+    except InterpolationResolutionError as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(rf"{error.full_key}: {reason}; in a name write \${{ for ${{") from error
     except OmegaConfBaseException as error:
         raise ConfigError(" ".join(str(error).split())) from error
 

@@ -1,6 +1,7 @@
 """Compose settings from conf/ with Hydra, and check them before anything heavy is imported."""
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,14 +9,16 @@ from typing import Any
 
 import hydra
 from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+from hydra import initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hwr.config.checks import check, nearest, unknown_setting
+from hwr.config.overrides import quote_text
 from hwr.errors import ConfigError
 
+_LOCK = threading.RLock()
 # Hydra 1.3 asks which defaults are meant; 1.4 warns of the question.
 VERSION_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 
@@ -48,17 +51,27 @@ def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictCo
         ConfigError: A setting is unknown, of the wrong type, out of range, or contradictory.
     """
     with initialize_hydra():
-        config = compose_unchecked(overrides, config_name)
+        config = compose_unchecked(quote_text(overrides), config_name)
     check(config)
     return config
 
 
 @contextmanager
 def initialize_hydra() -> Iterator[None]:
-    """Initialize Hydra to compose from conf/ any number of times."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
-        yield
+    """Initialize Hydra to compose from conf/ any number of times, one thread at a time.
+
+    A program's own Hydra is the same afterwards.
+    """
+    with _LOCK:
+        program, base = GlobalHydra.instance().hydra, version.getbase()
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(str(config_dir()), **VERSION_BASE):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = program
+            if program and base != version.getbase():
+                version.setbase(str(base))
 
 
 def compose_unchecked(

@@ -17,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from hwr.config.checks import check, check_paths
 from hwr.config.compose import compose_unchecked, monitor_mode, plain
+from hwr.config.overrides import quote_text
 from hwr.errors import ConfigError, RunError
+from hwr.files import expand_user
 from hwr.runs import records
 
 
@@ -55,6 +57,9 @@ def check_run(config: DictConfig) -> Path:
     hydra: Any = HydraConfig.get()
     multirun = hydra.mode == RunMode.MULTIRUN
     path = Path(hydra.sweep.dir, str(hydra.sweep.subdir)) if multirun else Path(hydra.run.dir)
+    path = expand_user(path)
+    if "${" in str(path):  # OmegaConf would resolve it again wherever the path is stored
+        raise ConfigError(f"{path}: the name of a run folder must not hold ${{; choose another")
     with read_write(hydra.runtime):
         hydra.runtime.output_dir = str(path.absolute())
     with open_dict(config):
@@ -89,8 +94,8 @@ def plan(config: DictConfig, name: str) -> Sweep:
         raise ConfigError("no Slurm here (srun); hydra/launcher=local does the same without one")
     if "submitit" in launcher:
         _survive_killed_jobs()
-    hydra.sweep.dir = str(hydra.sweep.dir)  # ${now:...} is the same for all jobs
-    hydra.overrides.hydra.append(f"hydra.sweep.dir='{hydra.sweep.dir}'")
+    hydra.sweep.dir = str(expand_user(hydra.sweep.dir))  # ${now:...} is the same for all jobs
+    hydra.overrides.hydra += quote_text([f"hydra.sweep.dir={hydra.sweep.dir}"])
     params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     varied = parser.parse_overrides([*params, *_unresolved(hydra.overrides.task)])

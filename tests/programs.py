@@ -1,5 +1,6 @@
 """Run the installed commands, as a user types them, with small settings."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ TINY_MLP = [*TINY, "model=mlp", "trainer.max_epochs=1", "callbacks=light"]
 TINY_FOREST = [*TINY, "n_estimators=2", "plots=false"]
 
 
-def run(folder: Path, program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, program: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder."""
-    return subprocess.run(
-        [program, *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
+    line, env = [program, *arguments], {**os.environ, **environment}
+    return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def sentence(done: subprocess.CompletedProcess[str], words: str) -> None:

@@ -1,12 +1,12 @@
 """Test the wheel, installed elsewhere with no checkout near: training, and inference alone."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy
 import pytest
+from programs import TINY_MLP, run
 
 from hwr.config.compose import compose
 from hwr.data import synthetic
@@ -14,7 +14,7 @@ from hwr.inference import export
 from hwr.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ["data=synthetic", "data.writers=4", "model=mlp", "trainer.max_epochs=1", "split.val_size=0"]
+PYTHON = Path(sys.executable)
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +29,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def python(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_all_files_are_in_the_wheel(site: Path) -> None:
     """Settings, drawn letters, checksums and the mark of types, beside the modules."""
     for name in ("conf", "hwr"):
@@ -51,7 +40,7 @@ def test_all_files_are_in_the_wheel(site: Path) -> None:
 
 def test_the_wheel_trains_elsewhere(site: Path, tmp_path: Path) -> None:
     code = "import hwr, hwr.cli.commands; print(hwr.__file__); hwr.cli.commands.train()"
-    done = python(tmp_path, "-c", code, *TINY, PYTHONPATH=str(site))
+    done = run(tmp_path, PYTHON, "-c", code, *TINY_MLP, "callbacks=default", PYTHONPATH=str(site))
     assert (done.returncode, done.stderr) == (0, "")
     assert str(site) in done.stdout
     assert len(list(tmp_path.glob("outputs/*/*/metrics.json"))) == 1
@@ -59,7 +48,7 @@ def test_the_wheel_trains_elsewhere(site: Path, tmp_path: Path) -> None:
 
 def test_onnx_files_are_read_without_torch(site: Path, tmp_path: Path) -> None:
     """Inference with ONNX needs NumPy, Pillow and the packages of hwr[onnx], nothing else."""
-    train(compose([*TINY, "callbacks=light"]), tmp_path / "run")
+    train(compose(TINY_MLP), tmp_path / "run")
     export.export(tmp_path / "run", tmp_path / "model.onnx")
     synthetic.draw_images(5, 0)[10].save(tmp_path / "a.png")
     packages = tmp_path / "packages"
@@ -72,7 +61,7 @@ def test_onnx_files_are_read_without_torch(site: Path, tmp_path: Path) -> None:
     read = "print(hwr.load('model.onnx').read('a.png'), hwr.__file__)"
     command = "sys.argv[1:] = [{!r}, 'a.png']; hwr.cli.commands.predict()"
     words = (read, command.format("model.onnx"), command.format("run"))
-    one, two, three = (python(tmp_path, "-I", "-S", "-c", code + what) for what in words)
+    one, two, three = (run(tmp_path, PYTHON, "-I", "-S", "-c", code + what) for what in words)
     assert one.stderr == two.stderr == ""
     character, file = one.stdout.split()
     assert str(site) in file

@@ -3,11 +3,10 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 from commands import WHOLE, run, weights
 from conftest import Campaign
@@ -79,13 +78,7 @@ def test_one_process_of_two(campaign: Campaign, tmp_path: Path, rank: int) -> No
     words += f"+callbacks.spoil={{_target_:commands.Spoil,step:5,rank:{rank}}}"
     path = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
     with campaign.trial("loss that is NaN in one of two processes"):
-        done = subprocess.run(
-            [Path(sys.executable).with_name("hwr-train"), *words.split()],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-        )
+        done = programs.run(tmp_path, programs.TRAIN, *words.split(), PYTHONPATH=path)
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         lines = sorted(x for x in done.stderr.splitlines() if x.startswith("hwr-train: "))

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import run
 
 import hwr
 from hwr.errors import RunError
@@ -127,14 +127,8 @@ def hwr_train(place: Path, *arguments: str, flags: Sequence[str] = ()) -> str:
 
 def command(place: Path, name: str, *arguments: str, code: int = 0) -> str:
     """Run a command with the user's settings, and return what it prints, or its mistake."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name(name), "--config-dir", "my_conf", *arguments],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(place), *sys.path])},
-    )
+    program, path = Path(sys.executable).with_name(name), os.pathsep.join([str(place), *sys.path])
+    done = run(place, program, "--config-dir", "my_conf", *arguments, PYTHONPATH=path)
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout
 

@@ -4,6 +4,8 @@ Names are imported when they are used, so that `import hwr` costs nothing.
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +37,15 @@ _MODULES = {
     "load_forest": "hwr.inference.forestfile",
 }
 __all__ = sorted(_MODULES)
+
+# A module is no program: `python -m hwr.training.train` would do nothing, with exit code 0.
+_module = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
+_file = getattr(sys.modules["__main__"], "__file__", None) or ""
+if (_module.startswith("hwr.") and _module != "hwr.__main__") or (
+    _file.startswith(os.path.dirname(__file__) + os.sep) and not _file.endswith("__main__.py")
+):
+    print("hwr: this module is no program; python -m hwr lists the commands", file=sys.stderr)
+    sys.exit(2)
 
 
 def __getattr__(name: str) -> Any:

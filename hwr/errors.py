@@ -1,5 +1,7 @@
 """Exceptions for mistakes of a user: what failed, the value, what is expected, what to do."""
 
+import errno
+
 
 class UserError(Exception):
     """A mistake that the commands print as one sentence, without a traceback."""
@@ -18,10 +20,13 @@ class RunError(UserError):
 
 
 def error_message(error: UserError | OSError) -> str:
-    """Return the message for a terminal; an OSError without a file is that of the output."""
-    if isinstance(error, OSError):
-        return sanitize(f"{error.strerror}: {error.filename or 'standard output'}")
-    return sanitize(str(error))
+    """Return the message for a terminal; a full disk without a file is that of the output."""
+    if not isinstance(error, OSError):
+        return sanitize(str(error))
+    reason = error.strerror or " ".join(map(str, error.args)) or type(error).__name__
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    place = error.filename or ("standard output" if full else "")
+    return sanitize(f"{reason}: {place}" if place else reason)
 
 
 def sanitize(text: str) -> str:

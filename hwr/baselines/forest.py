@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from hwr.data import load_dataset, load_split
+from hwr.errors import RunError
 from hwr.inference import forestfile
 from hwr.reporting import columns, figures, metrics, results
 from hwr.runs import run_folder
@@ -33,8 +34,12 @@ def forest(config: DictConfig, folder: Path) -> dict[str, Any]:
 
     Raises:
         DataError: The dataset is missing, broken, or cannot be split as asked.
-        RunError: The folder holds a run.
+        RunError: The folder holds a run, or the clock is wrong.
     """
+    if (year := time.localtime(time.time()).tm_year) < 1980:
+        raise RunError(
+            f"this machine's clock says {year}; set it: skops writes no date before 1980"
+        )
     dataset, splitter = load_dataset(config.data), load_split(config.split)
     charset, label = dataset.charset, dataset.labels.numpy()
     parts = splitter.split(label, dataset.writers, charset.names)

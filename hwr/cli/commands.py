@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from hwr import __version__
-from hwr.errors import UserError, error_message
+from hwr.errors import RunError, UserError, error_message
 
 signals: list[int] = []
 """Signals by which the running command was stopped."""
@@ -40,6 +40,7 @@ def run_command(program: str, module: str, function: str = "main", *args: str) -
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # its encoding may lack an é
     try:
+        _check_working_directory()
         with deferred_stop():
             main = getattr(importlib.import_module(module), function)
         code = main(*args)
@@ -47,6 +48,16 @@ def run_command(program: str, module: str, function: str = "main", *args: str) -
     except BaseException as error:
         code = _exit_code(program, error)
     sys.exit(code)
+
+
+def _check_working_directory() -> None:
+    """Reject a removed working directory, in which torch can't be imported."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise RunError(
+            "the working directory was removed; change to a folder that exists"
+        ) from None
 
 
 def _exit_code(program: str, error: BaseException) -> Any:

@@ -30,6 +30,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_clock_before_1980(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    with pytest.raises(RunError, match="clock says 1970"):
+        forest(compose(TINY, "forest"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_run_folder(run: Path) -> None:
     names = {path.name for path in run.iterdir() if path.is_file()}
     assert {name for name in names if "tfevents" not in name} == {

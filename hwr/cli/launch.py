@@ -94,6 +94,8 @@ def launch(name: str) -> int:
     sys.argv[1:] = quote_text(sys.argv[1:])
     # Kept beside it for the processes of trainer=ddp, which inherit what is set below.
     os.environ.setdefault("HWR_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", ""))
+    if "SLURM_STEP_ID" not in os.environ:  # not started by srun, so there is no other process
+        os.environ.pop("SLURM_NTASKS", None)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises exceptions instead of printing them
     threading.excepthook = _report_thread_error
     warnings.filterwarnings("ignore", "Image size")  # Pillow's; such images are rejected
@@ -109,7 +111,8 @@ def launch(name: str) -> int:
             with initialize_hydra():
                 raise ConfigError(shorten_error(error, name, sys.argv[1:])) from error
         if isinstance(error, OSError) and not error.filename:  # of a full disk
-            error.filename = str((Checks.planned or Checks).folder)
+            folder = (Checks.planned or Checks).folder
+            error.filename = folder and str(folder)
         # Optuna raises a ValueError where no trial succeeded; the sentence below names them.
         if not (isinstance(error, ValueError) and Checks.planned and Checks.planned.failures()):
             raise error from error.__cause__

@@ -63,7 +63,7 @@ def train(config: DictConfig, folder: Path) -> dict[str, Any]:
     about = resume.about(config, data)
     ckpt_path = resume.check(config, data, about)
     model, callbacks = build.build_model(config, data, about)
-    loggers, timer = _instantiate_group(config, "logger"), pl.callbacks.Timer(verbose=False)
+    loggers, timer = _instantiate_group(config, "logger"), _timer(config.trainer.get("max_time"))
     callbacks += [*_callbacks(config, model, bool(loggers), about["val_is_test"]), timer]
     trainer = _trainer(config, callbacks, loggers)
     if not trainer.is_global_zero:
@@ -138,6 +138,21 @@ def _callbacks(
                 f"{', '.join(logged)}"
             )
     return [*callbacks, *([NothingChosenByTest()] if val_is_test else [])]
+
+
+def _timer(max_time: Any) -> pl.callbacks.Timer:
+    """Make the timer that measures the fit, and ends it after `trainer.max_time`."""
+    try:
+        timer = pl.callbacks.Timer(plain(max_time), verbose=False)
+        remaining = timer.time_remaining()
+        if remaining is None or remaining > 0:
+            return timer
+    except Exception:  # Lightning raises several kinds
+        pass
+    raise ConfigError(
+        f"trainer.max_time={max_time} must be days, hours, minutes and seconds above 0, "
+        "such as 00:08:00:00"
+    )
 
 
 def _check_trainer(node: DictConfig) -> None:

@@ -20,6 +20,7 @@ from programs import FOREST, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
 import hwr
 from hwr.cli import commands
 from hwr.cli.launch import Checks
+from hwr.errors import error_message
 
 SCRIPTS = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
 SCRIPTS = SCRIPTS["scripts"]
@@ -79,6 +80,12 @@ def call(
         ("-m seed=0,1 data.root=absent", "no data folder absent"),
         ("ckpt_path=absent", "ckpt_path=absent: no such checkpoint or run folder"),
         ("--experimental-rerun x", "pickle"),
+        ("hydra.run.dir=\\${x}", "${x}: the name of a run folder must not hold ${"),
+        ("data.root=${x}", r"write \${ for ${"),
+        (
+            "data=synthetic hydra.run.dir=x +trainer.max_time=0",
+            "trainer.max_time=0 must be days, hours",
+        ),
     ],
 )
 def test_mistakes(
@@ -133,6 +140,9 @@ def test_module(tmp_path: Path) -> None:
     assert all(f"\n  {name.removeprefix('hwr-')} " in listed for name in SCRIPTS)
     assert run(tmp_path, python, "-m", "hwr", "--version").stdout == f"hwr {hwr.__version__}\n"
     assert run(tmp_path, python, "-m", "hwr", "nope").returncode == 2
+    path = Path(hwr.__file__).with_name("training") / "train.py"
+    for words in (["-m", "hwr.training.train"], ["-m", "hwr.train"], [str(path)]):
+        sentence(run(tmp_path, python, *words), "hwr: this module is no program; python -m hwr")
     sentence(run(tmp_path, python, "-m", "hwr", "train", "seeed=1"), "hwr-train: no such setting")
 
 
@@ -163,6 +173,29 @@ def test_run_folder_and_resume(tmp_path: Path) -> None:
         for name in ("", "resume-1")
     ]
     assert [one["max_epochs"] for one in epochs] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space"), "No space: standard output"),
+        (OSError(2, "No such file"), "No such file"),
+        (OSError("cannot write mode"), "cannot write mode"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_error_message(error: OSError, words: str) -> None:
+    assert error_message(error) == words
+
+
+def test_max_time_ends_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time limit counts, and a variable of Slurm without srun does not."""
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    words = ["trainer.max_epochs=100000", "+trainer.max_time=00:00:00:01", "hydra.run.dir=~/é (1)"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = run(tmp_path, TRAIN, *TINY_MLP, *words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "é (1)/metrics.json").is_file()
 
 
 def test_broken_image_leaves_nothing(tmp_path: Path) -> None:
@@ -306,6 +339,7 @@ def test_stop_is_one_sentence(
     [
         ("PYTHONIOENCODING=ascii hwr-data verify é", 2, "no data folder"),
         ("hwr-data verify set", 1, ""),
+        ("mkdir x; cd x; rmdir ../x; hwr-data verify set", 2, "working directory was removed"),
         ("hwr-data verify set > /dev/full", 2, "No space left on device: standard output"),
         ("hwr-data draw a --writers 1 > /dev/full", 2, "space left on device: standard output"),
     ],

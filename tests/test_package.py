@@ -2,9 +2,11 @@
 
 import inspect
 import re
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -24,6 +26,12 @@ PINNED = dict(
 
 def test_every_name_resolves() -> None:
     assert all(getattr(hwr, name) is not None for name in hwr.__all__)
+
+
+def test_the_other_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", ModuleType("lightning.pytorch"))
+    with pytest.warns(UserWarning, match="needs the Trainer of pytorch_lightning"):
+        hwr.MLP(["a", "b"])
 
 
 def test_versions() -> None:

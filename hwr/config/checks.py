@@ -118,7 +118,8 @@ def _value_problems(key: str, value: Any, limits: Mapping[str, Any]) -> Iterator
             yield f"{key}={value} must lie between {bounds['ge']} and {bounds['le']}"
         else:
             words = " and ".join(f"{BOUNDS[name]} {bound}" for name, bound in bounds.items())
-            yield f"{key}={value} must be {words}"
+            hint = f"; {limits['hint']}" if "hint" in limits else ""
+            yield f"{key}={value} must be {words}{hint}"
 
 
 def _contradictions(config: DictConfig) -> Iterator[str]:

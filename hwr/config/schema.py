@@ -1,8 +1,8 @@
 """Types and ranges of the settings: a dataclass for every group of conf/, where the values stand.
 
 A field's metadata says what is allowed: `ge`, `gt`, `le`, `lt` for numbers, `choices`, `text` for
-text that must not be empty, and `pattern`. `hwr.config.checks` reads them. A user's own node needs
-no schema.
+text that must not be empty, `pattern`, and a `hint` for what is out of range. `hwr.config.checks`
+reads them. A user's own node needs no schema.
 """
 
 from dataclasses import dataclass, field
@@ -89,7 +89,7 @@ class SplitConfig(Node):
 class StratifiedConfig(SplitConfig):
     """A random share of every class is tested."""
 
-    test_size: float = setting(gt=0, lt=1)
+    test_size: float = setting(gt=0, lt=1, hint="hwr-evaluate tests images of another folder")
 
 
 @dataclass

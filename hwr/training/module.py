@@ -1,6 +1,8 @@
 """The LightningModule around any network that classifies characters."""
 
 import inspect
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -84,6 +86,11 @@ class CharacterClassifier(LightningModule):
         about: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if "lightning.pytorch" in sys.modules:
+            warnings.warn(
+                "hwr needs the Trainer of pytorch_lightning; that of lightning rejects its models",
+                stacklevel=2,
+            )
         self.charset = charset if isinstance(charset, Charset) else Charset(tuple(charset))
         shape = {"num_classes": len(self.charset), "in_channels": channels}
         shape |= {"height": height, "width": width}

@@ -124,7 +124,7 @@ def test_own_nodes_may_have_settings_with_our_names() -> None:
         ("data.batch_size=0", "data.batch_size=0 must be at least 1"),
         ("data.batch_size=4294967296", "data.batch_size=4294967296 must lie between 1 and 42949"),
         ("label_smoothing=1", "label_smoothing=1.0 must be at least 0 and below 1"),
-        ("split.test_size=1", "split.test_size=1.0 must be above 0 and below 1"),
+        ("split.test_size=1", "split.test_size=1.0 must be above 0 and below 1; hwr-ev"),
         ("augment.scale=nan", "augment.scale=nan must be"),
         ("model=glyphnet model.tta=5", "model.tta=5 must lie between 0 and 4"),
         ("data.preprocessing=crop", "data.preprocessing=crop must be one of notebook, ink"),

@@ -4,6 +4,7 @@ Names are imported when they are used, so that `import hwr` costs nothing.
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from hwr.training.networks import GlyphNet as GlyphNet
 
 __version__ = "0.1.0"
+
+# Programs that Jupyter starts inherit its backend, without which matplotlib can't be imported.
+if "inline" in os.environ.get("MPLBACKEND", "") and not importlib.util.find_spec(
+    "matplotlib_inline"
+):
+    os.environ["MPLBACKEND"] = "Agg"
 
 _MODULES = {
     "CNN": "hwr.training.networks",

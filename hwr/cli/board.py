@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: any free one")
     arguments = parser.parse_args()
     count = count_runs(arguments.folder)
+    allow_files(200 + 3 * count)
     address = launch(arguments.folder, arguments.port)
     runs = "1 run" if count == 1 else f"{count:,} runs"
     print(f"{runs} in {arguments.folder}: {address}  (Ctrl-C stops it)", flush=True)
@@ -45,6 +46,28 @@ def count_runs(folder: Path) -> int:
     if not count:
         raise RunError(f"no run with TensorBoard events in {folder}; hwr-train makes one")
     return count
+
+
+def allow_files(needed: int) -> None:
+    """Let this process open so many files; macOS allows 256 at first.
+
+    Raises:
+        RunError: The system doesn't allow as many.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"TensorBoard may need {needed:,} open files for so many runs, but the system allows "
+            f"{hard:,}; choose a folder of fewer runs, or raise the limit (`ulimit -Hn`)"
+        ) from error
 
 
 def launch(folder: Path, port: int = 0) -> str:

@@ -34,6 +34,8 @@ def run_command(program: str, module: str, function: str = "main", *args: str) -
         args: Its arguments.
     """
     signals.clear()
+    # Plots need neither Jupyter's backend nor a screen, nor a user's own style, such as LaTeX.
+    os.environ |= {"MPLBACKEND": "Agg", "MATPLOTLIBRC": os.devnull}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, _stop)

@@ -74,6 +74,11 @@ def _paths(names: Iterable[str]) -> Iterator[Path]:
     """Yield images: files as named, those in folders by name, and those that stdin names."""
     for name in map(os.path.expanduser, names):
         if name == "-":
+            if b"\0" in sys.stdin.buffer.peek():  # type: ignore[union-attr]
+                raise DataError(
+                    "standard input holds no text, but - reads paths from it, one in a line; "
+                    "to predict an image, use: hwr-predict RUN /dev/stdin < IMAGE"
+                )
             yield from _paths(line.strip() for line in sys.stdin if line.strip() not in ("", "-"))
         elif os.path.isdir(name):  # pathlib raises if a name is too long
             files = [file for file in Path(name).rglob("*") if file.suffix.lower() in suffixes()]

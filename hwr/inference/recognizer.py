@@ -183,6 +183,7 @@ class Recognizer:
 
     def _batches(self, images: Any, frame: Placing) -> Iterator[NDArray[np.uint8]]:
         """Yield the arrays of images, `BATCH` at a time."""
+        images = self._unflattened(images)
         if frame == "as_is" and self._is_prepared(images):
             yield from (images[start : start + BATCH] for start in range(0, len(images), BATCH))
             return
@@ -196,6 +197,30 @@ class Recognizer:
                 batch = []
         if batch:
             yield np.stack(batch)
+
+    def _unflattened(self, images: Any) -> Any:
+        """Reshape flattened gray images (N, H * W) or (H * W,), of a table too.
+
+        Raises:
+            DataError: They may as well be one image.
+        """
+        if hasattr(images, "to_numpy"):  # of pandas
+            images = images.to_numpy()
+        shape, (height, width) = tuple(getattr(images, "shape", ())), self.size
+        if len(shape) not in (1, 2) or shape[-1] != height * width or self.channels != 1:
+            return images
+        if getattr(images.dtype, "kind", "") in ("O", "U"):  # paths
+            return images
+        rows = shape[0] if len(shape) == 2 else 0
+        aspect = rows * width / height / shape[-1]  # 1 for one image with the model's aspect
+        if abs(aspect - 1) < 0.02:
+            return images
+        if 0.25 < aspect < 4:
+            raise DataError(
+                f"an array of shape {shape} may be one image or {rows} flattened ones; give "
+                f"array[None] for one image, or array.reshape(-1, {height}, {width})"
+            )
+        return images.reshape(-1, height, width)
 
     def _is_prepared(self, images: Any) -> bool:
         """Return whether images are one array of which `prepare` would change nothing."""

@@ -1,6 +1,8 @@
 """Open image files, arrays and tensors as Pillow images, gray or RGB."""
 
 import os
+import re
+from base64 import b64decode
 from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
@@ -10,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from hwr.errors import DataError
 from hwr.files import expand_user
@@ -34,12 +36,14 @@ def open_image(source: Any, channels: int = 1) -> Image.Image:
     Raises:
         DataError: It isn't an image, or is broken.
     """
-    name = str(source) if isinstance(source, str | os.PathLike) else "the image"
+    name = str(source)[:200] if isinstance(source, str | os.PathLike) else "the image"
     try:
         if isinstance(source, np.ndarray) or hasattr(source, "requires_grad"):
             source = _from_array(source)
         if isinstance(source, Image.Image):
             return convert(source, channels)
+        if isinstance(source, str):
+            source = _from_text(source)
         if isinstance(source, str | os.PathLike):
             file: Any = expand_user(source)
         elif isinstance(source, bytes | bytearray | memoryview):
@@ -68,13 +72,27 @@ def open_file(file: BinaryIO | Path, max_pixels: int) -> Image.Image:
         Exception: It isn't an image, is broken, or has more pixels; Pillow raises many kinds, and
             `reason` says in a few words what is wrong.
     """
-    with Image.open(file, formats=FORMATS) as image:
+    with _open(file) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height}"
             raise ValueError(f"{size} pixels are more than {max_pixels:,} (data.max_pixels)")
         if image.format == "PNG":
             image.verify()  # decoding doesn't check the checksums
-    return Image.open(file, formats=FORMATS)
+    return _open(file)
+
+
+def _open(file: BinaryIO | Path) -> Image.Image:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if not isinstance(file, Path):
+            file.seek(0)
+        try:
+            PngImagePlugin.PngImageFile(file)  # tells which chunk is broken
+        except SyntaxError as broken:
+            if "not a PNG" not in str(broken):
+                raise ValueError(f"{broken}; save it again") from error
+        raise
 
 
 def convert(image: Image.Image, channels: int = 1) -> Image.Image:
@@ -87,13 +105,14 @@ def convert(image: Image.Image, channels: int = 1) -> Image.Image:
         raise ValueError("it has several frames; save one of them")
     mode = "L" if channels == 1 else "RGB"
     image.load()  # rotates a TIFF
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation(image)
     if image.has_transparency_data:
         result = _on_white(image, mode)
     elif image.mode[0] in "IF":  # Pillow would clip these to 8 bits
         result = Image.fromarray(_to_uint8(np.asarray(image))).convert(mode)
     else:
         result = image.convert(mode)
+    result.info = {}  # or broken Exif data would be decoded again
     # Rotated last: the image may have four channels.
     result.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(result)
@@ -102,7 +121,7 @@ def convert(image: Image.Image, channels: int = 1) -> Image.Image:
 def upright_size(path: Path) -> tuple[int, int]:
     """Return width and height of an upright image file; nothing is decoded."""
     with Image.open(path, formats=FORMATS) as image:
-        rotated = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        rotated = _orientation(image) >= 5
         return (image.height, image.width) if rotated else image.size
 
 
@@ -123,6 +142,8 @@ def suffixes() -> frozenset[str]:
 
 def as_iterable(images: Any) -> Iterable[Any]:
     """Return one image or many, as `Recognizer.predict` takes them, as an iterable."""
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OU":  # of paths
+        images = images.tolist()
     if isinstance(images, np.ndarray) or hasattr(images, "requires_grad"):
         axis = -1 if isinstance(images, np.ndarray) else 0
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[axis] in (1, 3, 4))
@@ -131,6 +152,29 @@ def as_iterable(images: Any) -> Iterable[Any]:
         single = isinstance(images, kinds) or hasattr(images, "read")
     result: Iterable[Any] = (images,) if single or not hasattr(images, "__iter__") else images
     return result
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation in an image's Exif data; 1 is upright."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises many kinds for broken Exif data
+        return 1
+
+
+def _from_text(text: str) -> str | bytes:
+    """Return the bytes of a data URL; other text stays a path.
+
+    Raises:
+        ValueError: It is a web address, or base64.
+    """
+    if text.startswith("data:"):
+        return b64decode(text.partition(";base64,")[2])
+    if text.startswith(("http:", "https:")):
+        raise ValueError("it is a web address; download the image, and give its path or bytes")
+    if len(text) > 255 and re.fullmatch(r"[A-Za-z0-9+/=\s_-]+", text):
+        raise ValueError("it is base64 text; give base64.b64decode(text), which are bytes")
+    return text
 
 
 def _on_white(image: Image.Image, mode: str) -> Image.Image:
@@ -164,8 +208,12 @@ def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype.kind == "f":
         # Interpolation may overshoot by a tenth.
         factor, slack = (255, 0.1) if high <= 1.1 else (1, 5)
-        if not (-slack <= low and high <= 255 / factor + slack):  # NaN too
-            raise ValueError(f"floats must lie between 0 and 1, or 0 and 255, not {low:g} {high:g}")
+        standardized = 1.1 < high < 10  # such dark images are hardly ever meant
+        if standardized or not (-slack <= low and high <= 255 / factor + slack):  # NaN too
+            raise ValueError(
+                f"floats must lie between 0 and 1, or 0 and 255, not {low:g} and {high:g}; "
+                "if they were standardized, undo that"
+            )
         return np.round(array * factor).clip(0, 255).astype(np.uint8)
     if array.dtype.kind not in "biu" or low < 0 or high > 65535:
         raise ValueError(f"values of {array.dtype} must be integers from 0 to 255, or of 16 bits")

@@ -4,7 +4,7 @@ All plots are arrays (H, W, 3), uint8.
 """
 
 import math
-import warnings
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -37,6 +38,8 @@ MAX_IMAGES, COLUMNS, WIDTH = 120, 10, 110
 """Images in a grid and in a row of it; pixels of the width of one."""
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 """Covers more characters than Pillow's own font."""
+CHARACTERS = FT2Font(str(FONT)).get_charmap().keys()
+"""Code points that the font has."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def reliability(result: TestResult) -> Plot:
 def mistakes(result: TestResult) -> Plot:
     """Draw the errors with the highest predicted probabilities."""
     label, prediction, probability = result.label, result.prediction, result.probability
-    names = [name[:7] for name in result.charset.names]
+    names = [drawable(name)[:7] for name in result.charset.names]
     wrong = np.flatnonzero(prediction != label)
     rows = wrong[np.argsort(-probability[wrong].max(axis=1), kind="stable")[:MAX_IMAGES]]
     captions = [
@@ -177,11 +180,11 @@ def grid(title: str, images: NDArray[np.uint8], captions: Sequence[str]) -> Plot
     if len(tiles):
         canvas.paste(to_pil_image(make_grid(tiles, COLUMNS, padding=8, pad_value=255)), (0, 40))
     draw, font = ImageDraw.Draw(canvas), ImageFont.truetype(FONT, 12)
-    draw.text((8, 10), title, "black", ImageFont.truetype(FONT, 18))
+    draw.text((8, 10), drawable(title), "black", ImageFont.truetype(FONT, 18))
     for number, caption in enumerate(captions[:MAX_IMAGES]):
         x, y = number % COLUMNS * across + 8, number // COLUMNS * down + height + 52
         for line, color in zip(caption.split("\n"), ("black", "#b3261e"), strict=False):
-            draw.text((x, y), sanitize(line)[:17], color, font)
+            draw.text((x, y), drawable(line)[:17], color, font)
             y += 15
     return np.asarray(canvas)
 
@@ -189,14 +192,18 @@ def grid(title: str, images: NDArray[np.uint8], captions: Sequence[str]) -> Plot
 def render(figure: Figure) -> Plot:
     """Render a figure to an array."""
     canvas: Any = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks
-        canvas.draw()
+    canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
+
+
+def drawable(text: str) -> str:
+    """Compose accents, and replace characters that the font lacks by code points like U+6F22."""
+    text = unicodedata.normalize("NFC", sanitize(text))
+    return "".join(c if ord(c) in CHARACTERS else f"U+{ord(c):04X}" for c in text)
 
 
 def shorten(name: str, length: int = 12) -> str:
     """Shorten a class name and escape what a terminal or matplotlib would interpret."""
-    text = sanitize(name)
+    text = drawable(name)
     text = text if len(text) <= length else f"{text[: length - 1]}…"
     return text.replace("$", r"\$")

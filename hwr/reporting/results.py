@@ -31,7 +31,7 @@ def draw(result: TestResult, name: str) -> dict[str, Plot]:
     correct, count = int((result.prediction == result.label).sum()), len(result.label)
     title = f"{name}: {correct:,} of {count:,} test images correct ({correct / count:.1%})"
     return {
-        "test/confusion": figures.confusion(result, title),
+        "test/confusion": figures.confusion(result, figures.drawable(title)),
         "test/mistakes": figures.mistakes(result),
         "test/reliability": figures.reliability(result),
     }

@@ -76,6 +76,8 @@ def plot(rows: pd.DataFrame, file: Path) -> None:
         raise RunError("no finished run to plot")
     from matplotlib.figure import Figure  # slow to import, rarely needed
 
+    from hwr.reporting.figures import drawable
+
     figure = Figure(figsize=(10, 1.4 + 0.32 * len(rows)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for best, color in ((False, "tab:blue"), (True, "tab:orange")):
@@ -90,8 +92,8 @@ def plot(rows: pd.DataFrame, file: Path) -> None:
         setting=rows["setting"].str.replace(r"\S+\.(?=\w+=)", "", regex=True),  # the keys' groups
     )
     varied = facts.ne(facts.iloc[0]).any()
-    shared = [text for text in facts.loc[:, ~varied].iloc[0] if text != "-"]
-    names = [" ".join(line) for line in facts.loc[:, varied].to_numpy()]
+    shared = [drawable(text) for text in facts.loc[:, ~varied].iloc[0] if text != "-"]
+    names = [drawable(" ".join(line)) for line in facts.loc[:, varied].to_numpy()]
     axes.set_title(", ".join(shared), fontsize=9, parse_math=False)
     axes.set_yticks(rows.index, names, fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)

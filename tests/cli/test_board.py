@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,6 +154,18 @@ def test_runs_are_counted_while_they_train(tmp_path: Path) -> None:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "events.out.tfevents.1.x").touch()
     assert count_runs(tmp_path) == 2
+
+
+def test_the_limit_of_open_files() -> None:
+    code = (
+        "import resource as r; from hwr.cli.board import allow_files;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 900)); allow_files(100);"
+        "assert r.getrlimit(r.RLIMIT_NOFILE) == (256, 900); allow_files(800);"
+        "assert r.getrlimit(r.RLIMIT_NOFILE) == (800, 900); allow_files(901)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "may need 901 open files for so many runs, but the system allows 900" in done.stderr
 
 
 def test_stopped_at_once(sweep: Path) -> None:

@@ -1,5 +1,6 @@
 """Recognizers load from any file, take any image, and execute nothing."""
 
+import base64
 import io
 import json
 import math
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -92,6 +94,48 @@ def test_batches(model: hwr.Recognizer, samples: list[Image.Image]) -> None:
         model.read(array)
     with pytest.raises(DataError, match=r"image 1: absent\.png cannot be read as an image"):
         model.predict([np.zeros((9, 9), np.uint8), "absent.png"])
+
+
+def test_flattened_arrays_paths_and_text(
+    model: hwr.Recognizer, samples: list[Image.Image], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.png"
+    samples[0].resize((40, 30)).save(file)
+    array = np.stack([np.asarray(Image.open(file))] * 2)
+    expected = model.probabilities(array)
+    flat = array.reshape(2, -1)
+    url = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+    for many in (flat, pd.DataFrame(flat), torch.from_numpy(flat), pd.Series([str(file)] * 2)):
+        np.testing.assert_allclose(model.probabilities(many), expected, atol=1e-6)
+    for one in (flat[0], url, np.array(file, object), np.array([str(file)])):
+        np.testing.assert_allclose(model.probabilities(one), expected[:1], atol=1e-6)
+    assert len(model.predict(np.asarray(samples[0].resize((1200, 900))))) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((700, 1200)), r"may be one image or 700 flattened ones; give array\[None\]"),
+        (np.linspace(-0.42, 2.82, 100).reshape(10, 10), "if they were standardized, undo that"),
+        ("http://x.org/a.png", "download the image"),
+        ("iVBORw0KGgo" * 50, r"give base64\.b64decode"),
+    ],
+)
+def test_what_is_no_image(model: hwr.Recognizer, image: Any, words: str) -> None:
+    with pytest.raises(DataError, match=words) as error:
+        model.predict(image)
+    assert len(str(error.value)) < 400
+
+
+def test_broken_chunks(model: hwr.Recognizer, samples: list[Image.Image], tmp_path: Path) -> None:
+    """Exif data that says nothing is ignored; a wrong checksum is named."""
+    good, bad = io.BytesIO(), io.BytesIO()
+    samples[0].save(good, "PNG")
+    samples[0].save(bad, "PNG", exif=b"nonsense")
+    expected = model.probabilities(samples[0])
+    np.testing.assert_allclose(model.probabilities(bad.getvalue()), expected)
+    with pytest.raises(DataError, match=r"broken PNG file .*eXIf"):
+        model.read(bad.getvalue().replace(b"nonsense", b"changed!"))
 
 
 def test_predictions(model: hwr.Recognizer, samples: list[Image.Image]) -> None:
@@ -524,6 +568,8 @@ def test_command(run: Path, tmp_path: Path, samples: list[Image.Image]) -> None:
     assert "bad.png cannot be read" in some.stderr
     assert len(some.stdout.splitlines()) == 3
     assert predict(str(run), "set", "--top", "0").returncode == 2
+    assert "RUN /dev/stdin < IMAGE" in shell("- < set/A/1.png").stderr
+    assert shell("/dev/stdin < set/A/1.png").returncode == 0
     absent = predict("absent", "x.png")
     assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
     (tmp_path / "odd").mkdir()

@@ -1,6 +1,10 @@
 """Plots and columns: own modules and data, odd classes, resumed curves, all models."""
 
+import os
 import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +219,27 @@ def test_any_charset(classes: int) -> None:
         assert width < 2000
         assert height < 6000
         assert plot.std() > 1
+
+
+def test_characters_that_the_font_lacks() -> None:
+    assert figures.shorten("e\u0301漢é") == "éU+6F22é"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of missing glyphs
+        results.draw(result_of(Charset.of(["漢", "🦄"])), "字")
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_any_backend(tmp_path: Path, backend: str) -> None:
+    (tmp_path / "style").write_text("text.usetex: True")
+    environment = os.environ | {"MPLBACKEND": backend, "MATPLOTLIBRC": str(tmp_path / "style")}
+    command = [str(Path(sys.executable).with_name("hwr-data")), "show", *TINY[:2]]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if "inline" in backend:
+        command = [sys.executable, "-c", "import hwr.training.train"]
+        subprocess.run(command, env=environment, check=True)
 
 
 def test_all_correct() -> None:

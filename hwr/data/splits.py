@@ -1,5 +1,6 @@
 """Split a dataset into training, validation and test images."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -70,7 +71,7 @@ class BaseSplit(ABC):
         if self.writers:
             rows = select_writers(self.writers, writers, "split.writers")
             labels, writers = labels[rows], writers[rows]
-        train, test = self._hold_out_test(labels, writers)
+        train, test = self._hold_out_test(labels, writers, names)
         val = test if self.val_is_test else train[:0]
         if self.val_size and not self.val_is_test:
             if self.by_writer:
@@ -79,7 +80,8 @@ class BaseSplit(ABC):
                 held_out = np.isin(writers[train], distinct[:count])
                 train, val = train[~held_out], train[held_out]
             else:
-                train, val = _stratified(train, labels, self.val_size, self.seed, "split.val_size")
+                share = self.val_size
+                train, val = _stratified(train, labels, share, self.seed, "split.val_size", names)
         if not len(train):
             raise DataError(f"split={self.name} holds out all writers; none is left to train on")
         if len(absent := np.setdiff1d(labels[np.concatenate([val, test])], labels[train])):
@@ -91,7 +93,9 @@ class BaseSplit(ABC):
         return Split(rows[train], rows[val], rows[test])
 
     @abstractmethod
-    def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
+    def _hold_out_test(
+        self, labels: Indices, writers: Indices, names: tuple[str, ...]
+    ) -> tuple[Indices, Indices]:
         """Return the rows of the training and of the test part."""
 
 
@@ -109,9 +113,11 @@ class StratifiedSplit(BaseSplit):
     test_size: float = 0.25
     name: ClassVar[str] = "stratified"
 
-    def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
+    def _hold_out_test(
+        self, labels: Indices, writers: Indices, names: tuple[str, ...]
+    ) -> tuple[Indices, Indices]:
         rows = np.arange(len(labels))
-        return _stratified(rows, labels, self.test_size, self.seed, "split.test_size")
+        return _stratified(rows, labels, self.test_size, self.seed, "split.test_size", names)
 
 
 @dataclass(frozen=True)
@@ -127,12 +133,18 @@ class KFoldSplit(BaseSplit):
     fold: int = 0
     name: ClassVar[str] = "kfold"
 
-    def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
+    def _hold_out_test(
+        self, labels: Indices, writers: Indices, names: tuple[str, ...]
+    ) -> tuple[Indices, Indices]:
         folds = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
         try:
             train, test = list(folds.split(labels, labels))[self.fold]
         except ValueError as error:
-            raise DataError(f"split.folds={self.folds}: {error}") from error
+            most = int(np.bincount(labels).argmax())
+            raise DataError(
+                f"split.folds={self.folds} needs as many images of a class; the largest, "
+                f"{names[most]!r}, has {np.count_nonzero(labels == most)}"
+            ) from error
         return train, test
 
 
@@ -150,7 +162,9 @@ class WriterSplit(BaseSplit):
     name: ClassVar[str] = "writer"
     by_writer: ClassVar[bool] = True
 
-    def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
+    def _hold_out_test(
+        self, labels: Indices, writers: Indices, names: tuple[str, ...]
+    ) -> tuple[Indices, Indices]:
         distinct = np.unique(writers)
         if len(distinct) < self.folds:
             raise DataError(
@@ -175,7 +189,9 @@ class HeldOutWritersSplit(BaseSplit):
     name: ClassVar[str] = "lockbox"
     by_writer: ClassVar[bool] = True
 
-    def _hold_out_test(self, labels: Indices, writers: Indices) -> tuple[Indices, Indices]:
+    def _hold_out_test(
+        self, labels: Indices, writers: Indices, names: tuple[str, ...]
+    ) -> tuple[Indices, Indices]:
         test = select_writers(self.test_writers, writers, "split.test_writers")
         return np.setdiff1d(np.arange(len(labels)), test), test
 
@@ -203,7 +219,7 @@ def select_writers(ranges: str, writers: Indices | None, key: str) -> Indices:
 
 
 def _stratified(
-    rows: Indices, labels: Indices, share: float, seed: int, key: str
+    rows: Indices, labels: Indices, share: float, seed: int, key: str, names: tuple[str, ...]
 ) -> tuple[Indices, Indices]:
     """Return the rows without and with a random share of every class."""
     try:
@@ -211,5 +227,13 @@ def _stratified(
             rows, test_size=share, stratify=labels[rows], random_state=seed
         )
     except ValueError as error:
-        raise DataError(f"{key}={share} of {len(rows)} images: {error}") from error
+        counts, size = np.bincount(labels[rows]), math.ceil(share * len(rows))
+        words = f"{key}={share} splits {len(rows)} images into {len(rows) - size} and {size}"
+        if single := [repr(names[k]) for k in np.flatnonzero(counts == 1)]:
+            more = f" and {len(single) - 5} more classes" if len(single) > 5 else ""
+            words += f", but has only one image of {', '.join(single[:5])}{more}; add images"
+        else:
+            words += f", but either part needs one of each of {np.count_nonzero(counts)} classes; "
+            words += "choose another share, or add images"
+        raise DataError(words + ", or set it to 0" * (key == "split.val_size")) from error
     return kept, cut

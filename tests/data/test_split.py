@@ -99,10 +99,17 @@ def test_writers_who_take_part(kind: str) -> None:
         (["split.writers=11-20"], LABEL, WRITER, r"no image is by split\.writers=11-20"),
         (["split=lockbox", "split.test_writers=1-10"], LABEL, WRITER, "none is left to train on"),
         (["split=writer", "split.val_size=0.99"], LABEL, WRITER, "none is left to train on"),
-        ([], np.append(np.delete(LABEL, LABEL == 61), 61), None, r"test_size=0\.25.*only 1"),
-        (["split=kfold", "split.folds=11"], LABEL, WRITER, r"split\.folds=11: .*each class"),
-        (["split.test_size=0.01"], LABEL, WRITER, r"split\.test_size=0\.01 of 620 images"),
-        (["split.val_size=0.1"], LABEL, WRITER, r"split\.val_size=0\.1 of 465 images"),
+        ([], np.append(np.delete(LABEL, LABEL == 61), 61), None, r"size=0\.25 .*only one .* 'z';"),
+        ([], np.arange(62), WRITER, "only one image of '0', '1', '2', '3', '4' and 57 more"),
+        (
+            ["split.test_size=0.5"],
+            np.repeat([0, 1], [2, 9]),
+            None,
+            r"val_size=0\.1 .*only one .*'0'",
+        ),
+        (["split=kfold", "split.folds=11"], LABEL, WRITER, r"folds=11 needs .* '0', has 10"),
+        (["split.test_size=0.01"], LABEL, WRITER, r"0\.01 splits 620 images into 613 and 7, .* 62"),
+        (["split.val_size=0.1"], LABEL, WRITER, r"val_size=0\.1 splits 465 .* or set it to 0"),
     ],
 )
 def test_impossible_splits(

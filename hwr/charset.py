@@ -1,5 +1,7 @@
 """Order the classes of a dataset, and group those that are confused."""
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,26 @@ CONFUSABLE = ("0Oo", "1Iil", "2Zz", "5Ss", "9gq", "Cc", "Kk", "Pp", "Uu", "Vv", 
 """Confusable characters: they differ in size or place, hardly in form."""
 BYMERGE_LETTERS = frozenset("cijklmopsuvwxyz")
 """Letters whose cases are one class in EMNIST ByMerge (G. Cohen, 2017)."""
+
+
+def clean_label(text: str) -> str:
+    """Strip blanks and zero-width characters, and compose the rest (NFC), as disks differ in it."""
+    blank = r"[\s\u200b\u200e\u200f\u2060\ufeff]+"
+    return unicodedata.normalize("NFC", re.sub(f"^{blank}|{blank}$", "", text))
+
+
+def appearance(label: str) -> str:
+    """Map labels that look the same to one text: full width as half width, zero width as nothing.
+
+    Joiners (U+200C, U+200D) count in scripts that have them.
+    """
+    text = ""
+    for c in unicodedata.normalize("NFC", label):
+        is_width = unicodedata.decomposition(c).startswith(("<wide>", "<narrow>"))
+        if unicodedata.category(c) != "Cf" or c in "\u200c\u200d":
+            text += " " if c.isspace() else unicodedata.normalize("NFKC", c) if is_width else c
+    bare = re.sub("[\u200c\u200d]", "", text)
+    return bare if bare.isascii() else unicodedata.normalize("NFC", text)
 
 
 @dataclass(frozen=True)

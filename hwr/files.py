@@ -1,4 +1,4 @@
-"""Write files and folders atomically, and lock folders between processes."""
+"""Write files and folders atomically, lock folders between processes, and walk through them."""
 
 import os
 import secrets
@@ -14,10 +14,48 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+HELPERS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"}
+HELPERS |= {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "@tmp"}
+HELPERS |= {"$recycle.bin", "system volume information", "lost+found", "outputs", "multirun"}
+"""Names, in lower case, of files and folders that systems, servers and Hydra add."""
+
 
 def expand_user(path: str | os.PathLike[str]) -> Path:
     """Expand a leading `~`; a name that no user has stays as it is."""
     return Path(os.path.expanduser(path))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, in the order of their names.
+
+    Hidden files and folders, those of `HELPERS`, and folders of runs are left out. Links to folders
+    are followed, but for those to a folder that is read anyway, or that holds the link.
+
+    Raises:
+        OSError: A folder can't be read.
+    """
+    root = folder.resolve()
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        own = [name for name in folders if _is_own(name) and _is_entered(Path(place, name), root)]
+        folders[:] = sorted(own)
+        yield from (Path(place, name) for name in sorted(files) if _is_own(name))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_own(name: str) -> bool:
+    return not name.startswith((".", "~$")) and name.lower() not in HELPERS
+
+
+def _is_entered(folder: Path, root: Path) -> bool:
+    if folder.is_symlink():
+        target = folder.resolve()
+        above = (parent.resolve() for parent in folder.absolute().parents)
+        if target.is_relative_to(root) or target in above:
+            return False
+    return not any((folder / name).exists() for name in (".hydra", "metrics.json"))
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hwr.charset import clean_label
 from hwr.cli.commands import add_trust, argument_parser
 from hwr.errors import DataError, sanitize
 from hwr.inference.loading import load
 from hwr.inference.recognizer import BATCH, Prediction, Recognizer
-from hwr.preprocessing.decode import suffixes
+from hwr.preprocessing.decode import image_files
 
 
 def _parse() -> argparse.Namespace:
@@ -61,10 +62,10 @@ def main() -> int:
         _print(path, result, arguments.format)
         total += 1
         if arguments.label_from_folder:
-            label = path.resolve().parent.name
-            if label not in recognizer.charset.names:
+            label = clean_label(Path(os.path.abspath(path)).parent.name)
+            if label not in map(clean_label, recognizer.charset.names):
                 raise DataError(f"{path}: its folder {label!r} is not a class of this model")
-            correct += result.character == label
+            correct += clean_label(result.character) == label
     if arguments.label_from_folder and total:
         print(f"accuracy {correct / total:.4f} of {total:,} images", file=sys.stderr)
     return 1 if failed else 0
@@ -81,8 +82,7 @@ def _paths(names: Iterable[str]) -> Iterator[Path]:
                 )
             yield from _paths(line.strip() for line in sys.stdin if line.strip() not in ("", "-"))
         elif os.path.isdir(name):  # pathlib raises if a name is too long
-            files = [file for file in Path(name).rglob("*") if file.suffix.lower() in suffixes()]
-            yield from sorted(files) or [Path(name)]  # for the error of a folder without images
+            yield from image_files(Path(name))[0] or [Path(name)]  # for the error if it has none
         else:
             yield Path(name)
 

@@ -22,7 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from hwr.errors import DataError
-from hwr.files import atomic_folder
+from hwr.files import atomic_folder, walk
 
 ADDRESSES = {
     "kaggle": "dhruvildave/english-handwritten-characters-dataset",
@@ -84,15 +84,14 @@ def fetch(folder: Path, source: str | None = None) -> None:
 def verify(folder: Path) -> list[str]:
     """List how a folder differs from the dataset; nothing if it is complete.
 
-    Images may lie under `Img/` or `img/`, or directly in the folder.
+    Images may lie anywhere in it.
 
     Raises:
         DataError: There is no such folder.
     """
     if not folder.is_dir():
         raise DataError(f"no data folder {folder}: get the dataset with hwr-data fetch {folder}")
-    places = [folder, folder / "img", folder / "Img"]
-    files = {file.name: file for place in places for file in place.glob("*.png")}
+    files = {file.name: file for file in walk(folder) if file.suffix == ".png"}
     wrong = [f"{name} is not in the manifest" for name in sorted(files.keys() - manifest().keys())]
     for name, digest in manifest().items():
         if name not in files:
@@ -164,7 +163,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _copy_images(source: Path, folder: Path) -> None:
     """Copy the images of the manifest from anywhere in a folder, and write their table."""
     (folder / "Img").mkdir(exist_ok=True)
-    for file in source.rglob("*.png"):
+    for file in walk(source):
         if file.name in manifest() and file.stat().st_size <= MAX_IMAGE_BYTES:
             shutil.copyfile(file, folder / "Img" / file.name)
     rows = "".join(f"Img/{name},{_label(name)}\n" for name in manifest())

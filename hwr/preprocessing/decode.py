@@ -2,9 +2,12 @@
 
 import os
 import re
+import sys
 from base64 import b64decode
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +18,24 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from hwr.errors import DataError
-from hwr.files import expand_user
+from hwr.files import expand_user, walk
 
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "JPEG2000", "PPM", "TGA", "PCX"]
 FORMATS += ["AVIF"] if find_spec("PIL.AvifImagePlugin") else []  # since Pillow 11.3
+with suppress(ImportError):
+    import_module("pillow_heif").register_heif_opener()
+    FORMATS.append("HEIF")
 """Formats that are read. Others can hold programs, which Pillow would let Ghostscript run."""
+OTHER_SUFFIXES = {".heic", ".heif", ".hif", ".avif", ".jxl", ".svg", ".pdf", ".eps", ".ai", ".psd"}
+OTHER_SUFFIXES |= {".xcf", ".ico", ".emf", ".wmf", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf"}
+"""Images of other formats; those in a folder are rejected rather than left out."""
+HINTS = {
+    rb"....ftyp(hei|hev|mif|msf)": "a HEIC image needs pip install pillow-heif",
+    rb"....ftypavi": "an AVIF image needs Pillow 11.3 or later",
+    rb"version https://git-lfs": "it is a pointer of Git LFS; run git lfs pull",
+    rb"\s*<(!doctype )?html": "it is a web page; download the image again",
+}
+"""How files that are not images begin, and what to do."""
 MAX_PIXELS = 67_000_000
 """Pixels of an image that is given to a recognizer."""
 
@@ -92,7 +108,11 @@ def _open(file: BinaryIO | Path) -> Image.Image:
         except SyntaxError as broken:
             if "not a PNG" not in str(broken):
                 raise ValueError(f"{broken}; save it again") from error
-        raise
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
+            stream.seek(0)
+            start = stream.read(64)
+        hints = [hint for begin, hint in HINTS.items() if re.match(begin, start, re.I | re.S)]
+        raise ValueError(hints[0] if hints else f"it is none of {', '.join(FORMATS)}") from error
 
 
 def convert(image: Image.Image, channels: int = 1) -> Image.Image:
@@ -127,8 +147,6 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 def reason(error: Exception) -> str:
     """Return in a few words why an image could not be read."""
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is none of {', '.join(FORMATS)}"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).splitlines()[0]
 
@@ -138,6 +156,24 @@ def suffixes() -> frozenset[str]:
     """Return how names of image files end, in lower case."""
     extensions = Image.registered_extensions()
     return frozenset(suffix for suffix, name in extensions.items() if name in [*FORMATS, "MPO"])
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the images of a folder and its subfolders, sorted, and its other files.
+
+    A file without a suffix is an image if its content is.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for file in walk(folder):
+        suffix = file.suffix.lower()
+        is_image = suffix in suffixes() or suffix in OTHER_SUFFIXES
+        if not suffix:
+            with suppress(Exception):  # Pillow raises many kinds for files that are not images
+                open_file(file, sys.maxsize).close()
+                is_image = True
+        (images if is_image else others).append(file)
+    return sorted(images), others
 
 
 def as_iterable(images: Any) -> Iterable[Any]:

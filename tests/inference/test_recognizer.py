@@ -576,6 +576,11 @@ def test_command(run: Path, tmp_path: Path, samples: list[Image.Image]) -> None:
     shutil.copy(tmp_path / "set/A/1.png", tmp_path / "odd/1.png")
     rejected = predict(str(run), "odd", "--label-from-folder")
     assert "its folder 'odd' is not a class" in rejected.stderr
+    linked = tmp_path / "linked" / "A"
+    linked.mkdir(parents=True)
+    (linked / "1.png").symlink_to(tmp_path / "odd/1.png")
+    (linked / "._1.png").touch()
+    assert "of 1 images" in predict(str(run), "linked", "--label-from-folder").stderr
     (tmp_path / "empty").mkdir()
     empty = predict(str(run), "empty")
     assert (empty.returncode, empty.stderr.count("\n")) == (1, 1)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-import unicodedata
+import posixpath
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from conftest import Campaign
 from PIL import Image, ImageDraw
 
 import hwr
+from hwr.charset import clean_label
 from hwr.errors import DataError
 
 SIZE = (120, 90)
@@ -178,10 +179,14 @@ def test_tables(campaign: Campaign, folder: Path) -> None:
                 assert str(folder) in message or "class" in message
                 continue
             accepted += 1
-            table = io.StringIO(content.decode("utf-8-sig"), newline="")
-            head, *rows = filter(None, csv.reader(table, strict=True))
+            encoding = "utf-16" if content[0] in b"\xff\xfe" else "utf-8-sig"
+            table = io.StringIO(content.decode(encoding), newline="")
+            head, *rows = csv.reader(table, strict=True, skipinitialspace=True)
+            head = [name.strip() for name in head]
+            rows = [row for row in rows if "".join(row).strip()]
             files, labels = ([row[head.index(x)] for row in rows] for x in ("image", "label"))
-            expected = zip(files, [unicodedata.normalize("NFC", x) for x in labels], strict=True)
+            files = [posixpath.normpath(file.strip().replace("\\", "/")) for file in files]
+            expected = zip(files, map(clean_label, labels), strict=True)
             labels = [dataset.charset.names[label] for label in dataset.labels]
             assert Counter(zip(dataset.files, labels, strict=True)) == Counter(expected)
             for file, image in zip(dataset.files, dataset.images, strict=True):

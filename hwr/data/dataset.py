@@ -38,9 +38,6 @@ class CharacterDataset(Dataset[tuple[Tensor, int]]):
         images: uint8, shape (N, C, H, W).
         labels: Class indices, int64, shape (N,).
         writers: Numbers of the writers, int64, shape (N,), or None.
-
-    Raises:
-        DataError: There are fewer than two classes.
     """
 
     def __init__(
@@ -58,8 +55,6 @@ class CharacterDataset(Dataset[tuple[Tensor, int]]):
         self.name, self.preprocessing = name, preprocessing
         self.images = torch.as_tensor(images)
         self.charset = charset or Charset.of(labels)
-        if len(self.charset) < 2:
-            raise DataError(f"data={name} has one class only, {labels[0]!r}; it needs two")
         self.labels = torch.from_numpy(self.charset.encode(labels))
         self.files = tuple(files) if files is not None else tuple(map(str, range(len(labels))))
         self.writers = None if writers is None else _writer_numbers(writers)

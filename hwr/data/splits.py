@@ -58,14 +58,16 @@ class BaseSplit(ABC):
             names: Class names.
 
         Raises:
-            DataError: A class has too few images, there are too few writers or none are known, or
-                a class is not among the training images.
+            DataError: There is one class only, a class has too few images, there are too few
+                writers or none are known, or a class is not among the training images.
         """
         if writers is None and (self.by_writer or self.writers):
             raise DataError(
                 f"split={self.name} needs to know who wrote each image, from a column of the table "
                 "or file names imgCCC-WWW.png; use split=stratified without split.writers"
             )
+        if len(names) < 2:
+            raise DataError(f"the dataset has one class only, {names[0]!r}; training needs two")
         writers = np.zeros_like(labels) if writers is None else writers
         rows = np.arange(len(labels))
         if self.writers:

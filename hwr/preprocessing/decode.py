@@ -1,5 +1,6 @@
 """Open image files, arrays and tensors as Pillow images, gray or RGB."""
 
+import math
 import os
 import re
 import sys
@@ -239,7 +240,7 @@ def _from_array(array: Any) -> Image.Image:
 
 
 def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Convert integers of 8 or 16 bits, masks, or floats from 0 to 1 or 255, to 0 to 255."""
+    """Convert integers of 8 to 16 bits, masks, or floats from 0 to 1 or 255, to 0 to 255."""
     low, high = float(array.min()), float(array.max())
     if array.dtype.kind == "f":
         # Interpolation may overshoot by a tenth.
@@ -255,4 +256,5 @@ def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         raise ValueError(f"values of {array.dtype} must be integers from 0 to 255, or of 16 bits")
     if high <= 1:  # a mask
         return array.astype(np.uint8) * np.uint8(255)
-    return (array // 257 if high > 255 else array).astype(np.uint8)
+    bits = max(8, 2 * math.ceil(int(high).bit_length() / 2))  # 10, 12 or 14 of 16 may be in use
+    return (array >> (bits - 8)).astype(np.uint8)

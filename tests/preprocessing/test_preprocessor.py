@@ -200,6 +200,8 @@ def test_modes(mode: str) -> None:
         image = Image.fromarray(black).convert("RGB").convert(mode)
     assert image.mode == mode
     np.testing.assert_array_equal(np.asarray(open_image(image)), black)
+    twelve = open_image(Image.fromarray(black.astype(np.uint16) << 4))
+    np.testing.assert_array_equal(np.asarray(twelve), black)
     color = np.asarray(open_image(image, channels=3))
     np.testing.assert_array_equal(color, np.stack([black] * 3, axis=-1))
 

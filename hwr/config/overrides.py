@@ -62,7 +62,7 @@ def quote_text(words: Sequence[str]) -> list[str]:
 
     def quoted(word: str) -> str:
         name, equals, value = word.partition("=")
-        if name == "--config-dir":
+        if name == "--config-dir" and equals:
             return f"{name}{equals}{expand_user(value)}"
         key = name.lstrip("+")
         sweeps = multirun and not key.startswith("hydra.")

@@ -214,12 +214,12 @@ def test_sweep(tmp_path: Path) -> None:
     done = run(tmp_path, TRAIN, *sweep, "split.test_size=0.25,0.01")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 3, done.stderr
-    assert "hwr-train: job 1: split.test_size=0.01 of 248 images" in done.stderr
+    assert "hwr-train: job 1: split.test_size=0.01 splits 248 images" in done.stderr
     assert "jobs 1, 3 failed or did not finish; the same line with" in done.stderr
     folder = tmp_path / "sweep"
     assert [(folder / name / "metrics.json").exists() for name in "0123"] == [True, False] * 2
     failed = json.loads((folder / "1/failed.json").read_text())
-    assert failed["error"].startswith("split.test_size=0.01 of 248 images")
+    assert failed["error"].startswith("split.test_size=0.01 splits 248 images")
     assert failed["config"]["split"]["test_size"] == 0.01
 
     table = run(tmp_path, TRAIN.with_name("hwr-runs"), "sweep", "--json")

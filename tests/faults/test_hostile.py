@@ -205,7 +205,8 @@ def test_names_and_labels(campaign: Campaign, tmp_path: Path) -> None:
     data, place = tmp_path / "data", tmp_path / "in"
     data.mkdir()
     rows = [["image", "label"]]
-    for number, label in enumerate(5 * MARKUP + 5 * [f"x{code}" for code in CONTROLS]):
+    controls = [f"{k}{code}x" for k, code in enumerate(CONTROLS)]
+    for number, label in enumerate(5 * (MARKUP + controls)):
         rows.append([f"{number}{label}.png".replace("/", "-"), label])
         pixels = campaign.random.integers(0, 255, (24, 32), np.uint8)
         Image.fromarray(pixels).save(data / rows[-1][0])

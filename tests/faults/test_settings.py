@@ -11,6 +11,7 @@ from conftest import Campaign
 from omegaconf import DictConfig, OmegaConf
 
 import hwr
+from hwr.config.overrides import TEXT
 from hwr.errors import ConfigError
 
 CHOICES = [
@@ -73,7 +74,8 @@ def wrong_settings(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, st
             yield from wrong_settings(node[key], f"{name}.")
         elif key != "_target_" and types.get(str(key), Any) is not Any:
             yield from ((text.format(name), name) for text in ("{}x=1", "+{}.below=1", "~{}"))
-            yield from ((f"{name}={x}", name) for x in wrong_values(types[str(key)]))
+            if name not in TEXT:  # which is taken as it is typed
+                yield from ((f"{name}={x}", name) for x in wrong_values(types[str(key)]))
 
 
 def wrong_values(kind: Any) -> tuple[str, ...]:

@@ -162,8 +162,7 @@ def read_samples(
         order.
 
     Raises:
-        DataError: Folder or table is missing, unreadable, or without rows or columns; or labels
-            look the same.
+        DataError: Folder or table is missing, unreadable or empty, or labels look the same.
     """
     folder = expand_user(root)
     if not folder.is_dir():
@@ -333,12 +332,9 @@ def _locate(root: str, files: Iterable[str]) -> list[tuple[str, Path | None]]:
     folders = [name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name))]
     folders = [name for name in folders if name[0] != "."]
     listed = {re.split(r"[/\\]", file)[0] for file in files}
-    places = [
-        "Img",
-        "img",
-        "",
-        *(folders if len(folders) == 1 and folders[0] not in listed else []),
-    ]
+    places = ["Img", "img", ""]
+    if len(folders) == 1 and folders[0] not in listed:
+        places += folders
     real = cache(os.path.realpath)
 
     @cache

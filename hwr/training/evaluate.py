@@ -132,9 +132,8 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
         rows = select_writers(config.writers, writers, "writers")
     label, groups = label[rows], rows if writers is None else writers[rows]
     with run_folder.lock_run(folder, config):
-        scores, with_context = _scores(
-            config, recognizer, dataset.images[rows] / 255, label, groups
-        )
+        images = dataset.images[rows] / 255
+        scores, with_context = _scores(config, recognizer, images, label, groups)
         low, high = metrics.bootstrap((scores.argmax(1).numpy() == label).astype(float), groups)
         result: dict[str, Any] = {
             "ckpt_path": str(path),
@@ -150,9 +149,8 @@ def evaluate(config: DictConfig, folder: Path) -> dict[str, Any]:
             "config": run_folder.settings(config),
         }
         files = [dataset.files[row] for row in rows]
-        run_folder.write_predictions(
-            folder, run_folder.prediction_rows(files, label, scores, charset)
-        )
+        predictions = run_folder.prediction_rows(files, label, scores, charset)
+        run_folder.write_predictions(folder, predictions)
         with atomic_write(folder / "evaluation.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     who = f" of writers {config.writers}" if config.writers else ""

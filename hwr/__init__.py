@@ -4,9 +4,6 @@ Names are imported when they are used, so that `import hwr` costs nothing.
 """
 
 import importlib
-import importlib.util
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,12 +21,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Programs that Jupyter starts inherit its backend, without which matplotlib can't be imported.
-if "inline" in os.environ.get("MPLBACKEND", "") and not importlib.util.find_spec(
-    "matplotlib_inline"
-):
-    os.environ["MPLBACKEND"] = "Agg"
-
 _MODULES = {
     "CNN": "hwr.training.networks",
     "CharacterClassifier": "hwr.training.module",
@@ -44,15 +35,6 @@ _MODULES = {
     "load_forest": "hwr.inference.forestfile",
 }
 __all__ = sorted(_MODULES)
-
-# A module is no program: `python -m hwr.training.train` would do nothing, with exit code 0.
-_module = sys.orig_argv[-len(sys.argv)].removeprefix("-m") if sys.argv[:1] == ["-m"] else ""
-_file = getattr(sys.modules["__main__"], "__file__", None) or ""
-if (_module.startswith("hwr.") and _module != "hwr.__main__") or (
-    _file.startswith(os.path.dirname(__file__) + os.sep) and not _file.endswith("__main__.py")
-):
-    print("hwr: this module is no program; python -m hwr lists the commands", file=sys.stderr)
-    sys.exit(2)
 
 
 def __getattr__(name: str) -> Any:

@@ -140,9 +140,6 @@ def test_module(tmp_path: Path) -> None:
     assert all(f"\n  {name.removeprefix('hwr-')} " in listed for name in SCRIPTS)
     assert run(tmp_path, python, "-m", "hwr", "--version").stdout == f"hwr {hwr.__version__}\n"
     assert run(tmp_path, python, "-m", "hwr", "nope").returncode == 2
-    path = Path(hwr.__file__).with_name("training") / "train.py"
-    for words in (["-m", "hwr.training.train"], ["-m", "hwr.train"], [str(path)]):
-        sentence(run(tmp_path, python, *words), "hwr: this module is no program; python -m hwr")
     sentence(run(tmp_path, python, "-m", "hwr", "train", "seeed=1"), "hwr-train: no such setting")
 
 

@@ -77,13 +77,15 @@ def main() -> None:
             "load a network's run, torch imported": timed(
                 "import torch", f"import hwr; hwr.load({str(run)!r})", rounds
             ),
-            "one array": seconds(lambda: recognizer.read(arrays[0], frame="as_is"), many),
+            "one array": seconds(lambda: recognizer.read(arrays[0], normalize="as_is"), many),
             "one array, normalized": seconds(lambda: recognizer.read(arrays[0]), many),
             "one PNG of 1200 x 900": seconds(lambda: recognizer.read(image), many),
-            "853 arrays": seconds(lambda: recognizer.predict(arrays, frame="as_is"), rounds),
+            "853 arrays": seconds(lambda: recognizer.predict(arrays, normalize="as_is"), rounds),
             "853 arrays, normalized": seconds(lambda: recognizer.predict(arrays), rounds),
-            "one array, ONNX": seconds(lambda: exported.read(arrays[0], frame="as_is"), many),
-            "853 arrays, ONNX": seconds(lambda: exported.predict(arrays, frame="as_is"), rounds),
+            "one array, ONNX": seconds(lambda: exported.read(arrays[0], normalize="as_is"), many),
+            "853 arrays, ONNX": seconds(
+                lambda: exported.predict(arrays, normalize="as_is"), rounds
+            ),
             "a process that loads ONNX and predicts a PNG": process(
                 f"import hwr; hwr.load({str(onnx)!r}).read({str(image)!r})", rounds
             ),

@@ -96,15 +96,15 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def correct(run: Path, change: Change, every: int, frames: tuple[str, ...]) -> np.ndarray:
-    """Tell which test images of a run are correct, shape (frames, images)."""
+def correct(run: Path, change: Change, every: int, modes: tuple[str, ...]) -> np.ndarray:
+    """Tell which test images of a run are correct, shape (modes, images)."""
     recognizer = hwr.load(run)
     root = Path(json.loads((run / "metrics.json").read_text())["config"]["data"]["root"])
     rows = [line.split(",") for line in (run / "predictions.csv").read_text().splitlines()[1:]]
     rows = rows[::every]
     label = np.array([row[1] for row in rows])
     images = [Image.open(root / row[0]).convert("L") for row in rows]
-    many = [recognizer.predict(map(change, images), 1, frame) for frame in frames]
+    many = [recognizer.predict(map(change, images), 1, mode) for mode in modes]
     return np.array([[one.character for one in found] == label for found in many])
 
 
@@ -123,14 +123,14 @@ def main() -> None:
         module, name = place.split(".")
         assert hasattr(MODULES[module], name), place
         setattr(MODULES[module], name, float(value))
-    frames = ("auto",) if arguments.constants else ("as_is", "auto")
+    modes = ("auto",) if arguments.constants else ("as_is", "auto")
     title = " ".join(arguments.constants)
     for number, name in enumerate(arguments.only or CHANGES):
-        runs = [correct(run, CHANGES[name], arguments.every, frames) for run in arguments.runs]
+        runs = [correct(run, CHANGES[name], arguments.every, modes) for run in arguments.runs]
         results = np.concatenate(runs, axis=1)
         if not number:
-            print(f"| {results.shape[1]} test images {title} | {' | '.join(frames)} |")
-            print(f"|{'---|' * (1 + len(frames))}")
+            print(f"| {results.shape[1]} test images {title} | {' | '.join(modes)} |")
+            print(f"|{'---|' * (1 + len(modes))}")
         shares = " | ".join(f"{share:.1%}" for share in results.mean(1))
         print(f"| {name} | {shares} |", flush=True)
 

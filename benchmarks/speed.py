@@ -154,11 +154,11 @@ def predict_onnx(run: str, count: int) -> float:
     file = Path(run) / "model.onnx"
     export(Path(run), file)
     recognizer = hwr.load(file)
-    recognizer.predict(arrays, frame="as_is")  # warms up
+    recognizer.predict(arrays, normalize="as_is")  # warms up
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        recognizer.predict(arrays, frame="as_is")
+        recognizer.predict(arrays, normalize="as_is")
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 

@@ -28,7 +28,7 @@ def _parse() -> argparse.Namespace:
         "images", nargs="+", metavar="IMAGE", help="file, folder, or - for paths from stdin"
     )
     parser.add_argument("--top", type=int, default=3, metavar="N")
-    parser.add_argument("--frame", choices=("auto", "as_is"), default="auto")
+    parser.add_argument("--normalize", choices=("auto", "as_is"), default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--by", metavar="METRIC", help="chooses among runs, such as val/acc")
     add_trust(parser)
@@ -92,7 +92,7 @@ def _predict(
 ) -> Iterator[tuple[Path, Prediction | DataError]]:
     """Yield the prediction for each image, or why there is none, in order, batch by batch."""
     while batch := list(islice(paths, BATCH)):
-        arrays = list(recognizer.prepared(batch, arguments.frame))
+        arrays = list(recognizer.prepared(batch, arguments.normalize))
         valid = [array for array in arrays if not isinstance(array, DataError)]
         scores = recognizer.scores(np.stack(valid)) if valid else np.empty((0, 1), np.float32)
         predictions = recognizer.predictions(scores, arguments.top)

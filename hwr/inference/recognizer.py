@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hwr.charset import Charset
 from hwr.errors import DataError
 from hwr.preprocessing.decode import as_iterable, open_image
-from hwr.preprocessing.preprocessor import Placing, Preprocessor
+from hwr.preprocessing.preprocessor import Normalize, Preprocessor
 
 BATCH = 128
 """Images that a model takes at a time."""
@@ -85,12 +85,12 @@ class Recognizer:
         kind = f"{self.preprocessor.name} images of {height} x {width} x {self.channels}"
         return f"<Recognizer: {model}, {len(self.charset)} classes, {kind}>"
 
-    def prepare(self, image: Any, frame: Placing = "auto") -> NDArray[np.uint8]:
+    def prepare(self, image: Any, normalize: Normalize = "auto") -> NDArray[np.uint8]:
         """Make the array that the model takes from an image.
 
         Args:
             image: One image.
-            frame: `auto` normalizes polarity and background, and moves and scales the ink to
+            normalize: `auto` normalizes polarity and background, and moves and scales the ink to
                 where the training set has it; `as_is` takes the image as it comes. Color images
                 are always taken as they come.
 
@@ -100,37 +100,37 @@ class Recognizer:
         Raises:
             DataError: It isn't an image, or is broken.
         """
-        return self.preprocessor(open_image(image, self.channels), frame)
+        return self.preprocessor(open_image(image, self.channels), normalize)
 
     def probabilities(
-        self, images: Any, frame: Placing = "auto", writer: Any = None
+        self, images: Any, normalize: Normalize = "auto", writer: Any = None
     ) -> NDArray[np.float32]:
         """Return the probability of each class for each image, shape (N, classes).
 
         Args:
             images: One image or many.
-            frame: As for `prepare`.
+            normalize: As for `prepare`.
             writer: As for `predict`.
 
         Raises:
             DataError: Something isn't an image (the message says which), or `writer` is given
                 and the model has no writer context, or names more or fewer writers than images.
         """
-        batches = self._batches(images, frame)
+        batches = self._batches(images, normalize)
         if writer is not None:
             return self._with_context(list(batches), writer)
         scores = [np.empty((0, len(self.charset)), np.float32), *map(self.scores, batches)]
         return np.concatenate(scores)
 
     def predict(
-        self, images: Any, top: int = 3, frame: Placing = "auto", writer: Any = None
+        self, images: Any, top: int = 3, normalize: Normalize = "auto", writer: Any = None
     ) -> list[Prediction]:
         """Predict the class of each image, in order.
 
         Args:
             images: One image or many.
             top: How many of the most probable classes a prediction names, at least 1.
-            frame: As for `prepare`.
+            normalize: As for `prepare`.
             writer: Who wrote: one name or number for all images, or a sequence of one for each.
                 Images are then predicted with writer context: size and place of the writer's
                 other characters tell upper from lower case. None: each image is predicted alone.
@@ -140,15 +140,15 @@ class Recognizer:
         """
         if top < 1:
             raise DataError(f"top={top!r} must be at least 1")
-        return list(self.predictions(self.probabilities(images, frame, writer), top))
+        return list(self.predictions(self.probabilities(images, normalize, writer), top))
 
-    def read(self, image: Any, frame: Placing = "auto") -> str:
+    def read(self, image: Any, normalize: Normalize = "auto") -> str:
         """Predict the class of one image.
 
         Raises:
             DataError: It isn't an image, is broken, or there are several.
         """
-        predictions = self.predict(image, 1, frame)
+        predictions = self.predict(image, 1, normalize)
         if len(predictions) != 1:
             raise DataError(f"read takes one image, not {len(predictions)}; predict takes many")
         return predictions[0].character
@@ -166,13 +166,13 @@ class Recognizer:
         return self._scores(self._scaled(arrays))
 
     def prepared(
-        self, images: Iterable[Any], frame: Placing = "auto"
+        self, images: Iterable[Any], normalize: Normalize = "auto"
     ) -> Iterator[NDArray[np.uint8] | DataError]:
         """Yield the array of each image, or why it has none; threads prepare a few at a time."""
 
         def prepare(image: Any) -> NDArray[np.uint8] | DataError:
             try:
-                return self.prepare(image, frame)
+                return self.prepare(image, normalize)
             except DataError as error:
                 return error
 
@@ -181,14 +181,14 @@ class Recognizer:
             while some := list(islice(rest, AHEAD)):
                 yield from pool.map(prepare, some)
 
-    def _batches(self, images: Any, frame: Placing) -> Iterator[NDArray[np.uint8]]:
+    def _batches(self, images: Any, normalize: Normalize) -> Iterator[NDArray[np.uint8]]:
         """Yield the arrays of images, `BATCH` at a time."""
         images = self._unflattened(images)
-        if frame == "as_is" and self._is_prepared(images):
+        if normalize == "as_is" and self._is_prepared(images):
             yield from (images[start : start + BATCH] for start in range(0, len(images), BATCH))
             return
         batch: list[NDArray[np.uint8]] = []
-        for number, array in enumerate(self.prepared(as_iterable(images), frame)):
+        for number, array in enumerate(self.prepared(as_iterable(images), normalize)):
             if isinstance(array, DataError):
                 raise DataError(f"image {number}: {array}") from array
             batch.append(array)

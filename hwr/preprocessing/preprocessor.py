@@ -27,7 +27,7 @@ THICK, THIN = 1.1, 1.0
 """Factors of the usual stroke width from which on strokes are thinned, or thickened."""
 BLURRED = 2
 """Factor of the array's size: strokes of smaller images are blurred, not thin."""
-Placing = Literal["auto", "as_is"]
+Normalize = Literal["auto", "as_is"]
 Box = tuple[float, float, float, float]
 """Left, top, width and height of a part of an image, in pixels; it may reach beyond the image."""
 
@@ -69,13 +69,13 @@ class Preprocessor:
                 f"preprocessing=ink is for gray images; use channels=1, not {self.channels}"
             )
 
-    def __call__(self, image: Image.Image, frame: Placing = "as_is") -> NDArray[np.uint8]:
+    def __call__(self, image: Image.Image, normalize: Normalize = "as_is") -> NDArray[np.uint8]:
         """Make the array of an image.
 
         Args:
             image: Mode L, or RGB for color.
-            frame: `as_is` prepares the image as training does. So does `auto` if the image looks
-                like the training images, or these are not known; otherwise it normalizes the
+            normalize: `as_is` prepares the image as training does. So does `auto` if the image
+                looks like the training images, or these are not known; otherwise it normalizes the
                 background, moves and scales the ink to where the training images have it, and
                 gives it their brightness.
 
@@ -83,10 +83,10 @@ class Preprocessor:
             Shape (height, width), in color (3, height, width).
 
         Raises:
-            DataError: There is no such `frame`.
+            DataError: There is no such `normalize`.
         """
-        if frame not in ("auto", "as_is"):
-            raise DataError(f"frame={frame!r} must be 'auto' or 'as_is'")
+        if normalize not in ("auto", "as_is"):
+            raise DataError(f"normalize={normalize!r} must be 'auto' or 'as_is'")
         if self.channels == 3:
             resized = np.asarray(image.resize((self.width, self.height)))
             return np.ascontiguousarray(resized.transpose(2, 0, 1))
@@ -94,7 +94,7 @@ class Preprocessor:
         if self.name == "ink":
             image = normalize_background(image)
         array = self._prepare(image)
-        if frame == "as_is" or usual is None or usual.covers(array, size):
+        if normalize == "as_is" or usual is None or usual.covers(array, size):
             return array
         if self.name != "ink":
             image = normalize_background(image)

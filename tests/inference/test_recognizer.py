@@ -169,24 +169,24 @@ def test_arrays_as_they_come(
     """They give the run's own predictions, one by one or as one array, also exported."""
     export(run, tmp_path / "m.onnx")
     rows, images = images_of_the_test(run)
-    same_predictions(rows, model.predict(images, frame="as_is"))
+    same_predictions(rows, model.predict(images, normalize="as_is"))
     arrays = np.stack([model.prepare(image, "as_is") for image in images])
     masks = arrays.copy()
     masks[1] = masks[1] > 127
     for reader in (model, hwr.load(tmp_path / "m.onnx")):
         for many in (arrays, masks, arrays[:0]):
-            found = reader.probabilities(many, frame="as_is")
-            singly = reader.probabilities(list(many), frame="as_is")
+            found = reader.probabilities(many, normalize="as_is")
+            singly = reader.probabilities(list(many), normalize="as_is")
             np.testing.assert_array_equal(found, singly)
         with monkeypatch.context() as patch:
             patch.setattr(hwr.Recognizer, "prepared", None)
-            found = reader.probabilities(arrays, frame="as_is")  # at once
+            found = reader.probabilities(arrays, normalize="as_is")  # at once
             patch.setattr(recognizer, "BATCH", 3)
             patch.setattr(checkpoint, "PIXELS", 1)
-            parts = reader.probabilities(arrays, frame="as_is")
+            parts = reader.probabilities(arrays, normalize="as_is")
         np.testing.assert_allclose(parts, found, atol=1e-6)
-    with pytest.raises(DataError, match="frame='x' must be"):
-        model.predict(arrays, frame="x")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="normalize='x' must be"):
+        model.predict(arrays, normalize="x")  # type: ignore[arg-type]
 
 
 def test_polarity_background_and_position(

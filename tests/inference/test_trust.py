@@ -200,7 +200,7 @@ def test_a_checkpoint_of_an_own_model(tmp_path: Path) -> None:
     recognizer = hwr.load(file, trust=["my_pkg"])
     assert recognizer.size == (4, 5)
     array = np.random.default_rng(0).integers(0, 256, (7, 4, 5), np.uint8)
-    found = recognizer.probabilities(array, frame="as_is")
+    found = recognizer.probabilities(array, normalize="as_is")
     logits = recognizer.model(torch.from_numpy(array / np.float32(255))[:, None])
     np.testing.assert_allclose(found, logits.softmax(1).detach().numpy(), atol=1e-6)
     with pytest.raises(hwr.errors.DataError, match="Net has no writer context"):

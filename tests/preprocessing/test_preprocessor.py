@@ -84,9 +84,9 @@ def test_images_of_any_size(size: tuple[int, int], preprocessing: str) -> None:
     preprocessor = of([stroke((150, 100), (75, 50), 50, 8)], Preprocessor(preprocessing, 20, 30))
     image = stroke((1200, 900), (600, 450), 500).resize(size)
     blank = Image.new("L", size, 255)
-    for frame in ("as_is", "auto"):
-        assert preprocessor(image, frame).shape == (20, 30)
-        assert (preprocessor(blank, frame) == 255).all()
+    for normalize in ("as_is", "auto"):
+        assert preprocessor(image, normalize).shape == (20, 30)
+        assert (preprocessor(blank, normalize) == 255).all()
 
 
 def test_statistics_against_hand_computed_values() -> None:
@@ -261,5 +261,5 @@ def test_images_that_are_rejected(tmp_path: Path) -> None:
     broken[50] ^= 1
     with pytest.raises(DataError, match="cannot be read as an image"):
         open_image(bytes(broken))
-    with pytest.raises(DataError, match="frame='x' must be 'auto' or 'as_is'"):
+    with pytest.raises(DataError, match="normalize='x' must be 'auto' or 'as_is'"):
         NOTEBOOK(Image.new("L", (9, 9)), "x")  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def run(
     return subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
-def sentence(done: subprocess.CompletedProcess[str], words: str) -> None:
+def expect_user_error(done: subprocess.CompletedProcess[str], words: str) -> None:
     """Expect exit code 2, and one line on stderr with these words."""
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr

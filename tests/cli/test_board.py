@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import TRAIN, run, sentence
+from programs import TRAIN, expect_user_error, run
 
 from hwr.baselines.forest import forest
 from hwr.cli.board import count_runs
@@ -142,8 +142,8 @@ def test_projector(show: Callable[..., Any], board: str) -> None:
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    sentence(run(tmp_path, BOARD, "absent"), "no folder")
-    sentence(run(tmp_path, BOARD, "."), "no run with TensorBoard events")
+    expect_user_error(run(tmp_path, BOARD, "absent"), "no folder")
+    expect_user_error(run(tmp_path, BOARD, "."), "no run with TensorBoard events")
     assert run(tmp_path, BOARD, "--port", "x").returncode == 2
 
 

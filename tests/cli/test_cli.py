@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from english import draw
-from programs import FOREST, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
+from programs import FOREST, TINY_FOREST, TINY_MLP, TRAIN, expect_user_error, run
 
 import hwr
 from hwr.cli import commands
@@ -97,7 +97,7 @@ def test_mistakes(
     words: str,
 ) -> None:
     monkeypatch.setenv("HWR_DATA", str(drawn))
-    sentence(call("hwr-train", *arguments.split()), words)
+    expect_user_error(call("hwr-train", *arguments.split()), words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -140,7 +140,9 @@ def test_module(tmp_path: Path) -> None:
     assert all(f"\n  {name.removeprefix('hwr-')} " in listed for name in SCRIPTS)
     assert run(tmp_path, python, "-m", "hwr", "--version").stdout == f"hwr {hwr.__version__}\n"
     assert run(tmp_path, python, "-m", "hwr", "nope").returncode == 2
-    sentence(run(tmp_path, python, "-m", "hwr", "train", "seeed=1"), "hwr-train: no such setting")
+    expect_user_error(
+        run(tmp_path, python, "-m", "hwr", "train", "seeed=1"), "hwr-train: no such setting"
+    )
 
 
 def test_full_errors_on_request(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +160,8 @@ def test_run_folder_and_resume(tmp_path: Path) -> None:
     files = {path.name for path in (folder / ".hydra").iterdir()}
     assert files == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    sentence(run(tmp_path, TRAIN, *words), "or resume it with ckpt_path=")
-    sentence(run(tmp_path, FOREST, *TINY_FOREST, "hydra.run.dir=run"), "holds a run")
+    expect_user_error(run(tmp_path, TRAIN, *words), "or resume it with ckpt_path=")
+    expect_user_error(run(tmp_path, FOREST, *TINY_FOREST, "hydra.run.dir=run"), "holds a run")
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     more = ["ckpt_path=run/checkpoints/last.ckpt", "trainer.max_epochs=2"]
     done = run(tmp_path, TRAIN, *words, *more)
@@ -201,7 +203,7 @@ def test_broken_image_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     for program in (TRAIN, FOREST):
         done = run(tmp_path / "work", program, f"data.root={root}", "hydra.run.dir=run")
-        sentence(done, "img001-001.png")
+        expect_user_error(done, "img001-001.png")
         assert list((tmp_path / "work").iterdir()) == []
 
 
@@ -239,7 +241,9 @@ def test_sweep(tmp_path: Path) -> None:
     hydra_files = [(folder / name / ".hydra/resume-1").exists() for name in "0123"]
     assert hydra_files == [False, False, True, False]
     other = run(tmp_path, TRAIN, *sweep, "split.test_size=0.25,0.4")
-    sentence(other, "sweep/1 holds a run with split.test_size=0.3, not 0.4; choose another")
+    expect_user_error(
+        other, "sweep/1 holds a run with split.test_size=0.3, not 0.4; choose another"
+    )
 
 
 def stop(process: subprocess.Popen[str], by: signal.Signals) -> str:

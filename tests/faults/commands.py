@@ -65,7 +65,7 @@ class Result:
     output: str
     seconds: float
 
-    def sentence(self, codes: Sequence[int] = (2,)) -> str:
+    def expect_one_line(self, codes: Sequence[int] = (2,)) -> str:
         """Expect one of the exit codes and one sentence without a traceback; return it."""
         assert self.code in codes, self.output
         assert "Traceback" not in self.output, self.output

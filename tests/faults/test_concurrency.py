@@ -41,6 +41,6 @@ def test_two_processes_in_one_folder(
             other = replace(complete, folder=job.folder).start()
             good, rejected = sorted([one.wait(), other.wait()], key=lambda end: end.code)
             assert good.code == 0, good.output
-            line = rejected.sentence()
+            line = rejected.expect_one_line()
             assert "another process writes into" in line or "holds a run already" in line
             assert job.results() == complete.results()

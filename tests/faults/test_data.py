@@ -95,7 +95,7 @@ def test_broken_images(campaign: Campaign, trained: Path, tmp_path: Path, kind: 
     assert not rejected or kind not in ("wrong extension", "odd mode")
     with campaign.trial("dataset with broken images"):
         ended = Job("hwr-train", tmp_path / "data", tmp_path, tmp_path / "run").start().wait()
-        line = ended.sentence([2]) if rejected else ""
+        line = ended.expect_one_line([2]) if rejected else ""
         assert sum(name in line for name in rejected) == min(20, len(rejected)), line
         assert rejected or ended.code == 0, ended.output
 
@@ -124,7 +124,7 @@ def test_image_bombs(campaign: Campaign, trained: Path, tmp_path: Path, kind: st
     file.write_bytes(BOMBS[kind]())
     with campaign.trial("image: bomb"):
         ended = run(tmp_path / "in", ["hwr-predict", trained, file], limit_memory)
-        assert ended.code == 0 or file.name in ended.sentence([1]), ended.output
+        assert ended.code == 0 or file.name in ended.expect_one_line([1]), ended.output
         assert "Traceback" not in ended.output
 
 
@@ -200,4 +200,4 @@ def test_large_tables(campaign: Campaign, folder: Path, part: str) -> None:
     (folder / "english.csv").write_text("image,label\n" + part * (60_000_000 // len(part)))
     with campaign.trial("table that is too large"):
         ended = run(folder / "in", ["hwr-data", "show", folder], limit_memory)
-        assert "english.csv" in ended.sentence()
+        assert "english.csv" in ended.expect_one_line()

@@ -34,7 +34,7 @@ def mount() -> Iterator[Mount]:
 def check(job: Job, complete: Job, ended: Result) -> None:
     """Expect a good end, or one sentence and nothing half written."""
     if ended.code:
-        ended.sentence([1] if job.name == "hwr-train -m" else [2])
+        ended.expect_one_line([1] if job.name == "hwr-train -m" else [2])
     job.check(complete)
     assert ended.code or job.results() == complete.results()
 
@@ -76,5 +76,5 @@ def test_read_only_folders(
     job = replace(complete, folder=tmp_path / "disk")
     mount(job.folder, "ro")
     with campaign.trial(f"{name} in a read-only folder"):
-        line = job.start().wait().sentence()
+        line = job.start().wait().expect_one_line()
         assert f"Read-only file system: {job.folder}" in line

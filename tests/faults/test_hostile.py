@@ -136,7 +136,7 @@ def test_model_files(
         job = Job(command, drawn, file, tmp_path / command)
         more = [f"ckpt_path={file}"] if command == "hwr-train" else []
         with campaign.trial(f"hostile model file given to {command}"):
-            line = job.start(*more, before=[partial(limit_memory, 400)]).wait().sentence()
+            line = job.start(*more, before=[partial(limit_memory, 400)]).wait().expect_one_line()
             assert file.name in line
             assert sorted(file.parent.iterdir()) == before
             assert not job.out.exists()
@@ -159,7 +159,7 @@ def test_damaged_model_files(
         with campaign.trial(f"damaged {file.suffix} file"):
             line = ["hwr-predict", file, next(drawn.glob("Img/*.png"))]
             ended = run(tmp_path / "in", line, limit_memory)
-            assert ended.code == 0 or file.name in ended.sentence()
+            assert ended.code == 0 or file.name in ended.expect_one_line()
 
 
 ARCHIVES = {
@@ -188,7 +188,9 @@ def test_archives(campaign: Campaign, tmp_path: Path, kind: str) -> None:
                     member.type, member.size, member.linkname = tarfile.SYMTYPE, 0, str(tmp_path)
                 archive.addfile(member, io.BytesIO(bytes(member.size)))
     with campaign.trial("hostile archive"):
-        line = run(place, ["hwr-data", "fetch", "new", "--from", file], limit_memory).sentence()
+        line = run(
+            place, ["hwr-data", "fetch", "new", "--from", file], limit_memory
+        ).expect_one_line()
         assert file.name in line
         assert not [*place.iterdir(), *tmp_path.rglob("*.png"), *Path("/tmp").glob("hwr-harm*")]
 

@@ -37,7 +37,7 @@ def test_commands_that_are_hit(
         with campaign.trial(f"{name} hit by {by.name}"):
             assert ended.code == CODES[by], ended.output
             if by != signal.SIGKILL:
-                assert ": stopped" in ended.sentence([CODES[by]])
+                assert ": stopped" in ended.expect_one_line([CODES[by]])
             job.check(complete, killed=by == signal.SIGKILL)
             if name == "hwr-predict" or job.results() != complete.results():
                 again = job.again()

@@ -43,7 +43,7 @@ def test_a_loss_that_is_nan(campaign: Campaign, tmp_path: Path, model: str) -> N
         epochs = (step - 1) // STEPS
         with campaign.trial("loss that is NaN"):
             spoil = f"+callbacks.spoil={{_target_:commands.Spoil,step:{step}}}"
-            line = run(folder, f"{train} {spoil}").sentence()
+            line = run(folder, f"{train} {spoil}").expect_one_line()
             assert f"loss is nan at step {step} (epoch {epochs + 1})" in line
             last = folder / "run/checkpoints/last.ckpt"
             assert last.exists() == (epochs > 0)
@@ -64,7 +64,7 @@ def test_learning_rates_that_are_far_too_large(
         with campaign.trial("learning rate far too large"):
             ended = run(tmp_path / model, f"hwr-train {TINY} {words}")
             if ended.code:
-                assert "NaN or infinite" in (line := ended.sentence()) or "loss is" in line
+                assert "NaN or infinite" in (line := ended.expect_one_line()) or "loss is" in line
                 assert all(weights(file) for file in tmp_path.rglob("*.ckpt"))
             else:
                 assert all(map(math.isfinite, metrics(tmp_path / model).values()))

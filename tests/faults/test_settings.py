@@ -105,6 +105,6 @@ def test_wrong_words(campaign: Campaign, tmp_path: Path) -> None:
     """A command prints one sentence beside its usage, exits with 2, and leaves nothing."""
     for words, key in campaign.some(WORDS, 8):
         with campaign.trial("exit code after wrong words"):
-            line = run(tmp_path / "in", words).sentence()
+            line = run(tmp_path / "in", words).expect_one_line()
             assert key in line, (words, line)
             assert not list((tmp_path / "in").iterdir())

@@ -14,7 +14,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from programs import FOREST, TINY, TINY_FOREST, TINY_MLP, TRAIN, run, sentence
+from programs import FOREST, TINY, TINY_FOREST, TINY_MLP, TRAIN, expect_user_error, run
 
 from hwr.config.compose import compose_unchecked, initialize_hydra
 from hwr.errors import RunError
@@ -102,7 +102,7 @@ def test_config_dir_and_mode_reach_every_job(tmp_path: Path) -> None:
     files = {path.name for path in (tmp_path / "s/1/.hydra").iterdir()}
     assert files == {"config.yaml", "hydra.yaml", "overrides.yaml"}
     wrong = run(tmp_path, FOREST, *words, "split=mine,nope", "hydra.sweep.dir=t")
-    sentence(wrong, "no split=nope, there are kfold, lockbox, mine, stratified, writer")
+    expect_user_error(wrong, "no split=nope, there are kfold, lockbox, mine, stratified, writer")
 
 
 def test_search_goes_on(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_search_goes_on(tmp_path: Path) -> None:
         ("trainer.max_epochs=2", "holds a search with trainer.max_epochs=1, not 2"),
         ("model.width_mult=choice(0.5,1.0)", "holds a search with space.model.width_mult="),
     ):
-        sentence(run(tmp_path, TRAIN, *search, more), words)
+        expect_user_error(run(tmp_path, TRAIN, *search, more), words)
 
 
 def test_a_failed_trial_does_not_end_the_search(tmp_path: Path) -> None:
@@ -182,5 +182,5 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 def test_a_mistake_in_several_processes_leaves_nothing(tmp_path: Path) -> None:
     words = [*TINY, "model=mlp", "trainer=ddp", "split.test_size=0.01", "hydra.run.dir=run"]
     done = run(tmp_path, TRAIN, *words)
-    sentence(done, "split.test_size=0.01")
+    expect_user_error(done, "split.test_size=0.01")
     assert list(tmp_path.iterdir()) == []

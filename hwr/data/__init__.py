@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hwr.data.datamodule import CharacterDataModule as CharacterDataModule
     from hwr.data.dataset import CharacterDataset as CharacterDataset
     from hwr.data.emnist import EmnistDataset as EmnistDataset
-    from hwr.data.folder import FolderDataset as FolderDataset
+    from hwr.data.folder.dataset import FolderDataset as FolderDataset
     from hwr.data.splits import BaseSplit as BaseSplit
     from hwr.data.splits import HeldOutWritersSplit as HeldOutWritersSplit
     from hwr.data.splits import KFoldSplit as KFoldSplit
@@ -29,7 +29,7 @@ _MODULES = {
     "CharacterDataModule": "datamodule",
     "CharacterDataset": "dataset",
     "EmnistDataset": "emnist",
-    "FolderDataset": "folder",
+    "FolderDataset": "folder.dataset",
     "HeldOutWritersSplit": "splits",
     "KFoldSplit": "splits",
     "Split": "splits",

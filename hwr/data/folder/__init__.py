@@ -1,0 +1,1 @@
+"""A dataset of image files: with a table of labels, or with one folder for every class."""

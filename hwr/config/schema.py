@@ -66,6 +66,14 @@ class SyntheticConfig(DataConfig):
 
 
 @dataclass
+class UnipenConfig(DataConfig):
+    """UNIPEN from its own files."""
+
+    root: str = setting(text=True)
+    seed: int = setting(ge=0, le=SEED)
+
+
+@dataclass
 class EmnistConfig(DataConfig):
     """EMNIST as torchvision reads it."""
 
@@ -216,7 +224,8 @@ class EvaluateConfig:
 
 _NODES = (
     *(TrainConfig, ForestConfig, EvaluateConfig, TrainerConfig, AugmentConfig),
-    *(FolderConfig, SyntheticConfig, EmnistConfig, StratifiedConfig, FoldConfig, LockboxConfig),
+    *(FolderConfig, SyntheticConfig, UnipenConfig, EmnistConfig),
+    *(StratifiedConfig, FoldConfig, LockboxConfig),
     *(MLPConfig, CNNConfig, GlyphNetConfig),
 )
 for _node in _NODES:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hwr.data.splits import StratifiedSplit as StratifiedSplit
     from hwr.data.splits import WriterSplit as WriterSplit
     from hwr.data.synthetic import SyntheticDataset as SyntheticDataset
+    from hwr.data.unipen import UnipenDataset as UnipenDataset
 
 _MODULES = {
     "Augment": "augment",
@@ -35,6 +36,7 @@ _MODULES = {
     "Split": "splits",
     "StratifiedSplit": "splits",
     "SyntheticDataset": "synthetic",
+    "UnipenDataset": "unipen",
     "WriterSplit": "splits",
 }
 LOADER_SETTINGS = (

@@ -163,9 +163,9 @@ def _draw_image(character: str, writer: Writer, random: np.random.Generator) -> 
     image = Image.new("L", SIZE, 255)
     pen = ImageDraw.Draw(image)
     for line in lines:
-        _trace(pen, (line - middle) * unit + place, writer.pen)
+        trace(pen, (line - middle) * unit + place, writer.pen)
     if random.random() < 0.01:  # the pen touched the tablet elsewhere, as in the real set
-        _trace(pen, np.array([[random.uniform(800, 1000), random.uniform(60, 300)]]), writer.pen)
+        trace(pen, np.array([[random.uniform(800, 1000), random.uniform(60, 300)]]), writer.pen)
     return image
 
 
@@ -214,7 +214,20 @@ def _overshoot(line: Points, lengths: Points) -> Points:
     return line
 
 
-def _trace(pen: ImageDraw.ImageDraw, points: Points, width: float) -> None:
+def usual_sizes() -> dict[str, float]:
+    """Return the larger of width and height of each character, where a capital letter has 20."""
+    sizes: dict[str, float] = {}
+    for character, forms in _forms().items():
+        extents, weights = [], []
+        for form in forms:
+            points = np.concatenate([section for stroke in form.strokes for section in stroke])
+            extents.append(np.ptp(points, axis=0).max())
+            weights.append(form.weight)
+        sizes[character] = float(np.average(extents, weights=weights))
+    return sizes
+
+
+def trace(pen: ImageDraw.ImageDraw, points: Points, width: float) -> None:
     """Draw a line with round ends and joints that stays inside the image."""
     margin = width / 2 + 2
     points = np.clip(points, margin, np.array(SIZE) - margin)

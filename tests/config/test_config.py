@@ -12,7 +12,7 @@ SPLITS = ("stratified", "kfold", "writer", "lockbox")
 MODELS = ("mlp", "cnn", "glyphnet")
 
 
-@pytest.mark.parametrize("data", ["english", "synthetic", "folder", "emnist"])
+@pytest.mark.parametrize("data", ["english", "synthetic", "folder", "emnist", "unipen"])
 def test_every_combination_composes(data: str) -> None:
     for split, model in product(SPLITS, MODELS):
         config = compose([f"data={data}", f"split={split}", f"model={model}", "output_dir=run"])
